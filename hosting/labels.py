@@ -1,0 +1,33 @@
+"""Names and other_config keys that our XAPI objects carry, so that a repeated step finds its own work.
+
+Names are made from our UUIDs alone and never change. Everything here must survive being copied: VDI.clone,
+VDI.copy and VM.clone take other_config along from their source, so an object's own tag names the object
+itself, and one that names another is an unfinished copy.
+"""
+
+from uuid import UUID
+
+PREFIX = "hosting:"
+
+# other_config keys. Values are UUIDs in text unless said otherwise.
+INSTANCE = f"{PREFIX}instance"  # VM, VDI, VIF: the Instance it serves
+TENANT = f"{PREFIX}tenant"  # VM, VDI, network: whose it is
+VDI = f"{PREFIX}vdi"  # VDI: its own XAPI uuid; another one marks an unfinished clone
+VOLUME = f"{PREFIX}volume"  # VDI: the Volume it is
+IMAGE = f"{PREFIX}image"  # VDI: the digest ("sha256:…") of the image it holds
+OPERATION = f"{PREFIX}operation"  # task: the Operation that started it
+
+
+def instance_name(uuid: UUID) -> str:
+    """The name_label of an Instance's VM."""
+    return f"instance-{uuid}"
+
+
+def volume_name(uuid: UUID) -> str:
+    """The name_label of a Volume's VDI."""
+    return f"volume-{uuid}"
+
+
+def image_name(digest: str) -> str:
+    """The name_label of an image's golden VDI, from its digest ("sha256:…")."""
+    return f"image-{digest}"

@@ -1,0 +1,273 @@
+"""Every setting of Bulkhead, driven by environment variables (docs/settings.md names each one).
+
+A variable is read once, here, and nowhere else in the application. With ENVIRONMENT=production, the
+default, the program refuses to start on anything that is only fit for a desk.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from csp.constants import NONCE, NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+from psycopg.conninfo import conninfo_to_dict
+
+from hosting.env import envbool, envchoice, envint, envlist, envsecret, envstr
+from hosting.logs import logging_config
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What kind of place this is
+ENVIRONMENT = envchoice("ENVIRONMENT", ["production", "development", "test"], "production")
+PRODUCTION = ENVIRONMENT == "production"
+DEBUG = envbool("DEBUG", False)
+SECRET_KEY = envsecret("SECRET_KEY")
+SECRET_KEY_FALLBACKS = envlist("SECRET_KEY_FALLBACKS")
+ALLOWED_HOSTS = envlist("ALLOWED_HOSTS", [] if PRODUCTION else ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = envlist("CSRF_TRUSTED_ORIGINS")
+TLS = envbool("TLS", PRODUCTION)
+
+# The servers we stand on
+DATABASE_URL = envsecret("DATABASE_URL")
+REDIS_URL = envsecret("REDIS_URL", "" if PRODUCTION else "redis://127.0.0.1:6379/0")
+BROKER_URL = envsecret("BROKER_URL", REDIS_URL)
+
+
+def _refuse_a_careless_production() -> None:
+    faults = [
+        fault
+        for fault, present in {
+            "DEBUG is on": DEBUG,
+            "SECRET_KEY is absent": not SECRET_KEY,
+            "SECRET_KEY is a default or too short (50 characters or more)": SECRET_KEY
+            and (len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 10 or "insecure" in SECRET_KEY),
+            "ALLOWED_HOSTS is empty": not ALLOWED_HOSTS,
+            "REDIS_URL is absent": not REDIS_URL,
+        }.items()
+        if present
+    ]
+    if faults:
+        message = f"refusing to start in production: {'; '.join(faults)} (see docs/settings.md)"
+        raise ImproperlyConfigured(message)
+
+
+if PRODUCTION:
+    _refuse_a_careless_production()
+if not SECRET_KEY:
+    raise ImproperlyConfigured("SECRET_KEY is absent (see docs/settings.md)")
+if not DATABASE_URL:
+    raise ImproperlyConfigured(
+        "DATABASE_URL is absent: PostgreSQL is needed (see docs/settings.md)"
+    )
+
+# Applications
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "csp",
+    "django_htmx",
+    "rest_framework",
+    "drf_spectacular",
+    # First of ours, because it replaces Django's own `migrate`.
+    "hosting",
+    "tenants",
+    "hosting.alarms",
+    "hosting.fleet",
+    "hosting.operations",
+    "hosting.api",
+    "frontend.console",
+    "frontend.dashboard",
+    "worker",
+]
+AUTH_USER_MODEL = "tenants.User"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+ROOT_URLCONF = "hosting.urls"
+ASGI_APPLICATION = "hosting.asgi.application"
+WSGI_APPLICATION = "hosting.wsgi.application"
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [ROOT / "frontend" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "csp.context_processors.nonce",
+            ],
+        },
+    },
+]
+
+# PostgreSQL. libpq itself reads the address, so that sockets, service files and options all work.
+_address = conninfo_to_dict(DATABASE_URL)
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": _address.pop("dbname", ""),
+        "USER": _address.pop("user", ""),
+        "PASSWORD": _address.pop("password", ""),
+        "HOST": _address.pop("host", ""),
+        "PORT": _address.pop("port", ""),
+        # Seconds. Under ASGI each thread would keep a connection of its own: none is kept by default.
+        "CONN_MAX_AGE": envint("DATABASE_CONN_MAX_AGE", 0),
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {"connect_timeout": 10, **_address},
+    }
+}
+# Milliseconds a migration may wait for a lock, and a statement of it may take.
+MIGRATION_LOCK_TIMEOUT_MS = envint("MIGRATION_LOCK_TIMEOUT_MS", 4_000)
+MIGRATION_STATEMENT_TIMEOUT_MS = envint("MIGRATION_STATEMENT_TIMEOUT_MS", 300_000)
+
+# Redis
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "bulkhead",
+        # Seconds: a cache that does not answer must not hold a request.
+        "OPTIONS": {"socket_timeout": 5, "socket_connect_timeout": 5},
+    }
+}
+
+# Celery only rings the bell. Seconds; the order is part of the design:
+# XAPI call 20 < soft limit 60 < hard limit 90 < lease 120 < visibility timeout.
+CELERY_BROKER_URL = BROKER_URL
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 300, "socket_timeout": 10}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_SOFT_TIME_LIMIT = 60
+CELERY_TASK_TIME_LIMIT = 90
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_STORE_ERRORS_EVEN_IF_IGNORED = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TIMEZONE = "UTC"
+# A storm in one queue must not starve another, recovery least of all.
+CELERY_TASK_QUEUES: dict[str, dict[str, Any]] = {
+    name: {} for name in ("tenant", "recovery", "images")
+}
+CELERY_TASK_DEFAULT_QUEUE = "tenant"
+CELERY_TASK_CREATE_MISSING_QUEUES = False
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    # A bell that was not heard within its period is of no use: the next one rings anyway.
+    "dispatch": {
+        "task": "worker.tasks.dispatch",
+        "schedule": 1.0,
+        "options": {"queue": "recovery", "expires": 5},
+    },
+}
+
+# People
+AUTH_PASSWORD_VALIDATORS = [
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+]
+LOGIN_URL = "/login/"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/login/"
+
+# What a browser is told
+SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
+SESSION_COOKIE_SECURE = TLS
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = envint("SESSION_HOURS", 12) * 3600
+CSRF_COOKIE_SECURE = TLS
+CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_SSL_REDIRECT = TLS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
+SECURE_HSTS_SECONDS = envint("HSTS_SECONDS", 31_536_000) if TLS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_PROXY_SSL_HEADER = (
+    ("HTTP_X_FORWARDED_PROTO", "https") if envbool("BEHIND_PROXY", False) else None
+)
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "script-src": [SELF, NONCE],
+        "style-src": [SELF, NONCE],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "object-src": [NONE],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    },
+}
+
+# Static files: hashed names in production (`manage.py collectstatic`), straight from source elsewhere
+STATIC_URL = "/static/"
+STATIC_ROOT = ROOT / "staticfiles"
+STATICFILES_DIRS = [ROOT / "frontend" / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": (
+            "whitenoise.storage.CompressedManifestStaticFilesStorage"
+            if PRODUCTION
+            else "django.contrib.staticfiles.storage.StaticFilesStorage"
+        )
+    },
+}
+WHITENOISE_USE_FINDERS = not PRODUCTION
+WHITENOISE_AUTOREFRESH = DEBUG
+
+# REST
+REST_FRAMEWORK: dict[str, Any] = {
+    "EXCEPTION_HANDLER": "hosting.api.errors.problem_response",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+}
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "Bulkhead",
+    "DESCRIPTION": "Containers, each alone in its own Xen virtual machine.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+}
+
+# The rest
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+USE_I18N = False
+LOGGING = logging_config(
+    level=envchoice("LOG_LEVEL", ["DEBUG", "INFO", "WARNING", "ERROR"], "INFO"),
+    json=envchoice("LOG_FORMAT", ["json", "console"], "json" if PRODUCTION else "console")
+    == "json",
+    colors=not envstr("NO_COLOR", ""),
+)

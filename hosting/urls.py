@@ -1,0 +1,12 @@
+"""All addresses."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from hosting.api.health import healthz
+
+urlpatterns = [
+    path("healthz", healthz),
+    path("api/", include("hosting.api.urls")),
+    path("admin/", admin.site.urls),
+]
