@@ -1,0 +1,1 @@
+"""The lab: a Xen pool that speaks XAPI, for development, demonstration and tests."""

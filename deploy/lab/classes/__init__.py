@@ -1,0 +1,4 @@
+"""What each class of the datamodel does beyond the generic: one module a class or family.
+
+Importing this package registers every message with a meaning of its own.
+"""

@@ -1,0 +1,111 @@
+"""One simulated pool: its database, its machines, its clock, and everything that acts on them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from deploy.lab import classes as _classes  # noqa: F401  (registers the messages)
+from deploy.lab.clock import Clock
+from deploy.lab.database import Database, Row
+from deploy.lab.dispatch import Dispatcher
+from deploy.lab.events import Events
+from deploy.lab.faults import Faults
+from deploy.lab.fresh import build_pool
+from deploy.lab.machine import Machine
+from deploy.lab.operations import Turns
+from deploy.lab.sessions import Account, Sessions
+from deploy.lab.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+GIB = 1024**3
+COLLECTOR_PERIOD = 30.0
+
+
+@dataclass
+class Config:
+    """What kind of pool to simulate. Times are seconds of lab time, sizes bytes."""
+
+    hosts: int = 4
+    pool_name: str = "lab"
+    cpus_per_host: int = 16
+    memory_per_host: int = 64 * GIB
+    shared_storage: int = 2048 * GIB
+    local_storage: int = 500 * GIB
+    password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
+    accounts: dict[str, Account] = field(default_factory=dict)
+    """Further users, with their roles; root is always there."""
+    seed: int = 0
+    rate: float = 1.0
+    wrong_password_delay: float = 2.0
+    guest_boot_seconds: float = 2.0
+    addresses: list[str] = field(default_factory=list)
+    """Management address of each host; defaults to loopback addresses of their own."""
+    port: int = 0
+    """Port that every host listens on at its address; 0 lets the first free one be chosen."""
+
+
+class Lab:
+    """Belongs to one event loop; everything on it is called there."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.random = random.Random(config.seed)
+        self.clock = Clock(config.rate)
+        self.db = Database()
+        self.events = Events(self)
+        self.tasks = Tasks(self)
+        self.sessions = Sessions(self, {"root": Account(config.password), **config.accounts})
+        self.faults = Faults(self)
+        self.turns = Turns()
+        self.dispatcher = Dispatcher(self)
+        self.machines: dict[str, Machine] = {}
+        """Reference of the host → its machine."""
+        self.coordinator: Machine
+        self._work: set[asyncio.Task[Any]] = set()
+        build_pool(self)
+
+    @property
+    def pool(self) -> Row:
+        return self.db.all("pool")[0]
+
+    def machine(self, host: str) -> Machine:
+        """The machine of a host, by name or reference."""
+        if host in self.machines:
+            return self.machines[host]
+        return next(m for m in self.machines.values() if m.name == host)
+
+    def spawn(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
+        """Run `work` to its end in the background of this lab."""
+        task = asyncio.ensure_future(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+        return task
+
+    async def run(self) -> None:
+        """The daemon's periodic work, until cancelled."""
+        while True:
+            await self.clock.sleep(COLLECTOR_PERIOD)
+            self.tasks.collect()
+            self.sessions.collect()
+
+    async def close(self) -> None:
+        for task in list(self._work):
+            task.cancel()
+        await asyncio.gather(*self._work, return_exceptions=True)
+
+    @contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Build without anyone watching: used while the pool is set up."""
+        listeners, self.db.listeners = self.db.listeners, []
+        try:
+            yield
+        finally:
+            self.db.listeners = listeners

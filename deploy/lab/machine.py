@@ -1,0 +1,64 @@
+"""A simulated machine: power, toolstack, role in the pool, and the domains that really run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from deploy.lab.database import Row
+from deploy.lab.errors import XapiError
+from deploy.lab.schema import Message
+
+if TYPE_CHECKING:
+    from deploy.lab.lab import Lab
+
+
+@dataclass(eq=False)
+class Machine:
+    """One physical host. What it runs (`domains`) may differ from what the database says."""
+
+    lab: Lab
+    name: str
+    address: str
+    port: int
+    host: Row
+    certificate: str = ""
+    powered: bool = True
+    toolstack: bool = True
+    emergency: bool = False
+    reachable: bool = True
+    domains: dict[str, object] = field(default_factory=dict)
+    """VM uuid → the running guest. Survives a restart of the toolstack, not a power cut."""
+
+    @property
+    def is_coordinator(self) -> bool:
+        return self.lab.coordinator is self
+
+    @property
+    def answers(self) -> bool:
+        """Its xapi serves requests."""
+        return self.powered and self.toolstack and self.reachable
+
+    def check_serves(self, declared: Message, session: Row | None = None) -> None:
+        """Raise what a host answers that is not in a position to serve this message."""
+        if declared.full_name in _ALWAYS:
+            return
+        if self.emergency:
+            raise XapiError("HOST_STILL_BOOTING")
+        if not self.is_coordinator:
+            raise XapiError("HOST_IS_SLAVE", self.lab.coordinator.address)
+
+
+_ALWAYS = {
+    "pool.emergency_transition_to_master",
+    "pool.emergency_reset_master",
+    "pool.is_slave",
+    "session.slave_local_login",
+    "session.slave_local_login_with_password",
+    "session.local_logout",
+    "host.is_in_emergency_mode",
+    "host.propose_new_master",
+    "host.commit_new_master",
+    "host.abort_new_master",
+    "host.local_assert_healthy",
+}

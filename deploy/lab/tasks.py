@@ -1,0 +1,94 @@
+"""Tasks: what stands for a call while it runs (FACTS 10)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deploy.lab.errors import XapiError
+from deploy.lab.wire import EPOCH
+
+if TYPE_CHECKING:
+    from deploy.lab.dispatch import Call
+    from deploy.lab.lab import Lab
+
+COMPLETED_KEPT = 65 * 60.0
+PENDING_KEPT = 24 * 3600.0
+MOST_TASKS = 200
+
+
+class Tasks:
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.calls: dict[str, Call] = {}
+        """The calls under way, by the reference of their task."""
+
+    def open(self, call: Call, *, is_async: bool = False) -> None:
+        """Give the call a task in the database."""
+        name = call.message.full_name
+        session = call.session.ref if call.session is not None else "OpaqueRef:NULL"
+        call.task_row = self.lab.db.create(
+            "task",
+            name_label=f"Async.{name}" if is_async else name,
+            created=self.lab.clock.date(),
+            finished=EPOCH,
+            status="pending",
+            resident_on=call.machine.host.ref,
+            type="<none/>",
+            backtrace="()",
+            session=session,
+        )
+        call.task = call.task_row.ref
+        self.calls[call.task] = call
+
+    def forget(self, call: Call) -> None:
+        """A synchronous call is over: its task disappears with it."""
+        self.calls.pop(call.task, None)
+        if call.task_row is not None:
+            self.lab.db.delete(call.task_row)
+
+    def succeed(self, call: Call, result: str) -> None:
+        self._finish(call, status="success", result=result)
+
+    def fail(self, call: Call, error: XapiError) -> None:
+        cancelled = error.code == "TASK_CANCELLED"
+        self._finish(
+            call,
+            status="cancelled" if cancelled else "failure",
+            error_info=error.description,
+        )
+
+    def _finish(self, call: Call, **outcome: object) -> None:
+        assert call.task_row is not None
+        self.calls.pop(call.task, None)
+        self.lab.db.update(
+            call.task_row,
+            **outcome,
+            progress=1.0,
+            finished=self.lab.clock.date(),
+            allowed_operations=[],
+        )
+        if "destroy" in call.task_row.current_operations.values():
+            self.lab.db.delete(call.task_row)
+
+    def collect(self) -> None:
+        """The collector's pass (every 30 s): old tasks, then the oldest finished above the limit."""
+        now = self.lab.clock.now()
+        finished = []
+        for task in self.lab.db.all("task"):
+            if task.status == "pending":
+                if now - task.created.timestamp() > PENDING_KEPT:
+                    self.lab.db.delete(task)
+            elif now - task.finished.timestamp() > COMPLETED_KEPT:
+                self.lab.db.delete(task)
+            else:
+                finished.append(task)
+        finished.sort(key=lambda task: task.finished)
+        surplus = max(0, self.lab.db.count("task") - MOST_TASKS)
+        for task in finished[:surplus]:
+            self.lab.db.delete(task)
+
+    def forget_all(self) -> None:
+        """Tasks do not survive a restart of the toolstack."""
+        self.calls.clear()
+        for task in self.lab.db.all("task"):
+            self.lab.db.delete(task)
