@@ -4,6 +4,8 @@ A variable is read once, here, and nowhere else in the application. With ENVIRON
 default, the program refuses to start on anything that is only fit for a desk.
 """
 
+import base64
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ PRODUCTION = ENVIRONMENT == "production"
 DEBUG = envbool("DEBUG", False)
 SECRET_KEY = envsecret("SECRET_KEY")
 SECRET_KEY_FALLBACKS = envlist("SECRET_KEY_FALLBACKS")
+# Fernet keys parted by commas: the first seals secrets at rest, each of them opens (hosting/keyring.py).
+KEY_RING = [key.strip() for key in envsecret("KEY_RING").split(",") if key.strip()]
 ALLOWED_HOSTS = envlist("ALLOWED_HOSTS", [] if PRODUCTION else ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = envlist("CSRF_TRUSTED_ORIGINS")
 TLS = envbool("TLS", PRODUCTION)
@@ -40,6 +44,7 @@ def _refuse_a_careless_production() -> None:
             "SECRET_KEY is absent": not SECRET_KEY,
             "SECRET_KEY is a default or too short (50 characters or more)": SECRET_KEY
             and (len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 10 or "insecure" in SECRET_KEY),
+            "KEY_RING is absent": not KEY_RING,
             "ALLOWED_HOSTS is empty": not ALLOWED_HOSTS,
             "REDIS_URL is absent": not REDIS_URL,
         }.items()
@@ -54,6 +59,9 @@ if PRODUCTION:
     _refuse_a_careless_production()
 if not SECRET_KEY:
     raise ImproperlyConfigured("SECRET_KEY is absent (see docs/settings.md)")
+if not KEY_RING:
+    _derived = hashlib.sha256(b"bulkhead key ring" + SECRET_KEY.encode()).digest()
+    KEY_RING = [base64.urlsafe_b64encode(_derived).decode()]
 if not DATABASE_URL:
     raise ImproperlyConfigured(
         "DATABASE_URL is absent: PostgreSQL is needed (see docs/settings.md)"
@@ -178,6 +186,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "task": "worker.tasks.dispatch",
         "schedule": 1.0,
         "options": {"queue": "recovery", "expires": 5},
+    },
+    "watch": {
+        "task": "worker.tasks.watch",
+        "schedule": 10.0,
+        "options": {"queue": "recovery", "expires": 30},
     },
 }
 

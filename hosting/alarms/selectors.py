@@ -1,0 +1,17 @@
+from django.db.models import QuerySet
+
+from hosting.alarms.models import Alarm, AlarmQuerySet, AuditEntry
+
+
+def standing_alarms() -> AlarmQuerySet:
+    """What a person must look at now, the worst first."""
+    return Alarm.objects.all().standing()
+
+
+def recent_alarms() -> QuerySet[Alarm]:
+    """All alarms, newest first: slice it."""
+    return Alarm.objects.order_by("-opened_at")
+
+
+def audit_of(subject: str) -> QuerySet[AuditEntry]:
+    return AuditEntry.objects.filter(subject=subject)

@@ -1,0 +1,28 @@
+"""Reading operations, for pages and programs."""
+
+from django.db.models import Model, QuerySet
+
+from hosting.operations.models import Operation, OperationEvent, OperationQuerySet
+
+
+def operations() -> OperationQuerySet:
+    """All, newest first, with what they are about."""
+    return Operation.objects.select_related("pool", "host").order_by("-created_at", "uuid")
+
+
+def active_operations() -> OperationQuerySet:
+    return operations().active()
+
+
+def operations_about(subject: Model) -> OperationQuerySet:
+    """The history of one subject, newest first."""
+    return operations().about(subject)
+
+
+def active_operation_about(subject: Model) -> Operation | None:
+    return active_operations().about(subject).first()
+
+
+def journal_of(operation: Operation) -> QuerySet[OperationEvent]:
+    """Oldest first."""
+    return OperationEvent.objects.filter(operation=operation).order_by("pk")
