@@ -120,15 +120,10 @@ class HostRecord:
     cpu_count: int = 0
     software_version: Mapping[str, str] = field(default_factory=dict)
     api_version: tuple[int, int] = (0, 0)
-    resident_vms: tuple[UUID, ...] = ()
-    control_domain: UUID | None = None
+    resident_vm_count: int = 0
+    """Guests on this host; its own control domain is not one. Which: VmRecord.resident_on."""
     heartbeat_at: datetime | None = None
     current_operations: frozenset[str] = frozenset()
-
-    @property
-    def resident_vm_count(self) -> int:
-        """Guests on this host; its own control domain is not one."""
-        return sum(1 for vm in self.resident_vms if vm != self.control_domain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +166,6 @@ class VdiRecord:
     read_only: bool = False
     is_a_snapshot: bool = False
     on_boot: Literal["persist", "reset"] = "persist"
-    vbds: tuple[UUID, ...] = ()
     marker: Marker = field(default_factory=dict)
     locked_by: tuple[UUID, ...] = ()
     lock_keys: frozenset[str] = frozenset()
@@ -225,8 +219,6 @@ class VmRecord:
     domid: int = -1
     marker: Marker = field(default_factory=dict)
     vm_data: Mapping[str, str] = field(default_factory=dict)
-    vbds: tuple[UUID, ...] = ()
-    vifs: tuple[UUID, ...] = ()
     current_operations: tuple[CurrentOperation, ...] = ()
     allowed_operations: frozenset[str] = frozenset()
     started_at: datetime | None = None
