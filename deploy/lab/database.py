@@ -11,6 +11,7 @@ from __future__ import annotations
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from deploy.lab.errors import XapiError, handle_invalid
@@ -90,6 +91,15 @@ class Table:
                 yield ref
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """The whole database at one moment; rows are shared copies, not to be written."""
+
+    generation: int
+    rows: dict[str, list[tuple[str, dict[str, Any], int, int]]]
+    """Class → (reference, fields, created, modified), oldest change first."""
+
+
 class Database:
     """All tables of one pool.
 
@@ -163,11 +173,7 @@ class Database:
             fields["uuid"] = str(uuid.uuid4())
         self.generation += 1
         row = Row(cls, ref or new_ref(), fields, self.generation)
-        table.rows[row.ref] = row
-        if "uuid" in fields:
-            table.by_uuid[fields["uuid"]] = row.ref
-        if "name_label" in fields:
-            table.by_label.setdefault(fields["name_label"], {})[row.ref] = None
+        self._index(table, row)
         for name in fields:
             self._link(row, name, fields[name])
         self._notify(cls)
@@ -213,6 +219,50 @@ class Database:
             while len(table.deletions) > DELETIONS_TRIMMED_TO:
                 table.deletions.popleft()
         self._notify(row.cls)
+
+    # --- the whole
+
+    def snapshot(self) -> Snapshot:
+        """A copy of everything: field values are never changed in place, so one level is enough."""
+        return Snapshot(
+            self.generation,
+            {
+                name: [
+                    (row.ref, dict(row.fields), row.created, row.modified)
+                    for row in table.rows.values()
+                ]
+                for name, table in self.tables.items()
+            },
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Become what the snapshot was, generation included (which may go back).
+
+        Rows that exist in both keep their identity, so that references held by the lab stay good.
+        """
+        self.generation = snapshot.generation
+        for name, table in self.tables.items():
+            old = dict(table.rows)
+            table.rows.clear()
+            table.by_uuid.clear()
+            table.by_label.clear()
+            table.deletions.clear()
+            for ref, fields, created, modified in snapshot.rows.get(name, ()):
+                row = old.get(ref) or Row(name, ref, {}, created)
+                row.fields = dict(fields)
+                row.created = created
+                row.changed(modified)
+                self._index(table, row)
+        for name in self.tables:
+            self._notify(name)
+
+    @staticmethod
+    def _index(table: Table, row: Row) -> None:
+        table.rows[row.ref] = row
+        if "uuid" in row.fields:
+            table.by_uuid[row.fields["uuid"]] = row.ref
+        if "name_label" in row.fields:
+            table.by_label.setdefault(row.fields["name_label"], {})[row.ref] = None
 
     # --- relations and indexes
 

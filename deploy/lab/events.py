@@ -21,9 +21,7 @@ BATCHING_DELAY = 0.05
 
 # Roles are a static table of the daemon, outside its database: no events (recorded: event_first).
 _EVENT_CLASSES = {
-    name.lower(): name
-    for name, cls in SCHEMA.classes.items()
-    if cls.has_events and name != "role"
+    name.lower(): name for name, cls in SCHEMA.classes.items() if cls.has_events and name != "role"
 } | {"message": "message"}
 
 
@@ -50,7 +48,7 @@ class Subscription:
 
     @property
     def tables(self) -> set[str]:
-        return self.whole | {name for name, _ in self.single}
+        return set(self.whole) | {name for name, _ in self.single}
 
     def includes(self, table: str, ref: str) -> bool:
         return table in self.whole or (table, ref) in self.single
@@ -142,9 +140,7 @@ class Events:
         return adds + mods + deletions, Token(**last)
 
     @staticmethod
-    def _changes(
-        subscription: Subscription, name: str, table: Table, after: int
-    ) -> Iterator[Row]:
+    def _changes(subscription: Subscription, name: str, table: Table, after: int) -> Iterator[Row]:
         if name in subscription.whole:
             yield from table.changed_after(after)
             return
@@ -183,9 +179,7 @@ def _event(row: Row, operation: str) -> dict[str, Any]:
 
 
 @message("event.from")
-async def event_from(
-    call: Call, classes: list[str], token: str, timeout: float
-) -> dict[str, Any]:
+async def event_from(call: Call, classes: list[str], token: str, timeout: float) -> dict[str, Any]:
     assert call.session is not None
     events = call.lab.events
     subscription = Subscription.parse(classes)

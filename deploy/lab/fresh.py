@@ -149,5 +149,3 @@ def _storage(lab: Lab, hosts: list[Row]) -> Row:
         )
         lab.db.create("PBD", host=host.ref, SR=local.ref, currently_attached=True)
     return shared
-
-

@@ -64,9 +64,7 @@ def _field_get(call: Call, message: Message, values: list[Any]) -> Any:
 
 
 def _field_set(call: Call, message: Message, values: list[Any]) -> None:
-    call.db.update(
-        _self(call, message, values), **{message.name.removeprefix("set_"): values[1]}
-    )
+    call.db.update(_self(call, message, values), **{message.name.removeprefix("set_"): values[1]})
 
 
 def _field_add(call: Call, message: Message, values: list[Any]) -> None:
@@ -92,7 +90,9 @@ def _field_remove(call: Call, message: Message, values: list[Any]) -> None:
     name = message.name.removeprefix("remove_from_")
     if name == message.name:
         name = message.name.removeprefix("remove_")
-        call.db.update(row, **{name: [member for member in row.fields[name] if member != values[1]]})
+        call.db.update(
+            row, **{name: [member for member in row.fields[name] if member != values[1]]}
+        )
         return
     remove_from_map(call, row, name, values[1])
 
@@ -144,4 +144,3 @@ _KINDS = {
     "create": _create,
     "destroy": _destroy,
 }
-

@@ -13,6 +13,7 @@ from typing import Any
 
 from deploy.lab import classes as _classes  # noqa: F401  (registers the messages)
 from deploy.lab.clock import Clock
+from deploy.lab.coordination import Coordination
 from deploy.lab.database import Database, Row
 from deploy.lab.dispatch import Dispatcher
 from deploy.lab.events import Events
@@ -71,6 +72,7 @@ class Lab:
         self.coordinator: Machine
         self._work: set[asyncio.Task[Any]] = set()
         build_pool(self)
+        self.coordination = Coordination(self)
 
     @property
     def pool(self) -> Row:
@@ -95,6 +97,7 @@ class Lab:
             await self.clock.sleep(COLLECTOR_PERIOD)
             self.tasks.collect()
             self.sessions.collect()
+            self.coordination.watch()
 
     async def close(self) -> None:
         for task in list(self._work):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from deploy.lab.database import Row
 from deploy.lab.errors import XapiError
 from deploy.lab.wire import EPOCH
 
@@ -73,16 +75,16 @@ class Tasks:
     def collect(self) -> None:
         """The collector's pass (every 30 s): old tasks, then the oldest finished above the limit."""
         now = self.lab.clock.now()
-        finished = []
+        finished: list[Row] = []
         for task in self.lab.db.all("task"):
             if task.status == "pending":
-                if now - task.created.timestamp() > PENDING_KEPT:
+                if _age(now, task.created) > PENDING_KEPT:
                     self.lab.db.delete(task)
-            elif now - task.finished.timestamp() > COMPLETED_KEPT:
+            elif _age(now, task.finished) > COMPLETED_KEPT:
                 self.lab.db.delete(task)
             else:
                 finished.append(task)
-        finished.sort(key=lambda task: task.finished)
+        finished.sort(key=lambda row: row.finished.timestamp())
         surplus = max(0, self.lab.db.count("task") - MOST_TASKS)
         for task in finished[:surplus]:
             self.lab.db.delete(task)
@@ -92,3 +94,7 @@ class Tasks:
         self.calls.clear()
         for task in self.lab.db.all("task"):
             self.lab.db.delete(task)
+
+
+def _age(now: float, moment: datetime) -> float:
+    return now - moment.timestamp()

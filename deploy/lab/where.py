@@ -57,7 +57,9 @@ class _Parser:
         return tokens
 
     def refuse(self) -> Any:
-        raise XapiError("INVALID_VALUE", self.text, "Xapi_database.Db_filter_parse.MenhirBasics.Error")
+        raise XapiError(
+            "INVALID_VALUE", self.text, "Xapi_database.Db_filter_parse.MenhirBasics.Error"
+        )
 
     def peek(self) -> str | None:
         return self.tokens[self.position][0] if self.position < len(self.tokens) else None

@@ -59,7 +59,8 @@ def decode(kind: Type, value: Any) -> Any:
         case "map":
             if not isinstance(value, dict):
                 raise failure(f"Expecting Rpc.Dict, but found '{describe(value)}'")
-            assert kind.key is not None and kind.value is not None
+            assert kind.key is not None
+            assert kind.value is not None
             return {decode(kind.key, k): decode(kind.value, v) for k, v in value.items()}
         case "record":
             if not isinstance(value, dict):

@@ -97,9 +97,7 @@ def page(status: str, title: str, text: str, *extra: str) -> Response:
 
 
 def forbidden() -> Response:
-    return page(
-        "403 Forbidden", "403 forbidden", "Access to the requested resource is forbidden."
-    )
+    return page("403 Forbidden", "403 forbidden", "Access to the requested resource is forbidden.")
 
 
 def unauthorised(realm: str) -> Response:
@@ -217,9 +215,7 @@ class HttpServer:
             with contextlib.suppress(ConnectionError, ssl.SSLError, TimeoutError):
                 await writer.wait_closed()
 
-    async def _serve_one(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> bool:
+    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; True when the connection stays open for another."""
         version = "HTTP/1.1"
         try:

@@ -103,7 +103,7 @@ def main() -> None:
     source = json.loads(Path(sys.argv[1]).read_text())
     compact = json.dumps(compile_datamodel(source), separators=(",", ":"))
     OUTPUT.write_text(compact.replace('{"name":"', '\n{"name":"') + "\n")
-    print(f"{OUTPUT}: {OUTPUT.stat().st_size} bytes")  # noqa: T201
+    print(f"{OUTPUT}: {OUTPUT.stat().st_size} bytes")
 
 
 if __name__ == "__main__":
