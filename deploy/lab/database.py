@@ -26,16 +26,20 @@ def new_ref() -> str:
 
 
 class Row:
-    """One object. Read its fields as attributes; write them through `Database.update`."""
+    """One object. Read its fields as attributes; write them through `Database.update`.
 
-    __slots__ = ("_record", "cls", "created", "fields", "modified", "ref")
+    `created_at` and `modified_at` are generations. A field named like one of this class's own
+    attributes is read as `fields[name]` (there is one: `cls` of a message).
+    """
+
+    __slots__ = ("_record", "cls", "created_at", "fields", "modified_at", "ref")
 
     def __init__(self, cls: str, ref: str, fields: dict[str, Any], generation: int) -> None:
         self.cls = cls
         self.ref = ref
         self.fields = fields
-        self.created = generation
-        self.modified = generation
+        self.created_at = generation
+        self.modified_at = generation
         self._record: Encoded | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -59,7 +63,7 @@ class Row:
         return self._record
 
     def changed(self, generation: int) -> None:
-        self.modified = generation
+        self.modified_at = generation
         self._record = None
 
     def __repr__(self) -> str:
@@ -78,7 +82,7 @@ class Table:
         """Rows changed later than `generation`, latest first."""
         for ref in reversed(self.rows):
             row = self.rows[ref]
-            if row.modified <= generation:
+            if row.modified_at <= generation:
                 return
             yield row
 
@@ -214,7 +218,7 @@ class Database:
         if "name_label" in row.fields:
             self._forget_label(row, row.fields["name_label"])
         self.generation += 1
-        table.deletions.append((self.generation, row.created, row.ref))
+        table.deletions.append((self.generation, row.created_at, row.ref))
         if len(table.deletions) > DELETIONS_KEPT:
             while len(table.deletions) > DELETIONS_TRIMMED_TO:
                 table.deletions.popleft()
@@ -228,7 +232,7 @@ class Database:
             self.generation,
             {
                 name: [
-                    (row.ref, dict(row.fields), row.created, row.modified)
+                    (row.ref, dict(row.fields), row.created_at, row.modified_at)
                     for row in table.rows.values()
                 ]
                 for name, table in self.tables.items()
@@ -250,7 +254,7 @@ class Database:
             for ref, fields, created, modified in snapshot.rows.get(name, ()):
                 row = old.get(ref) or Row(name, ref, {}, created)
                 row.fields = dict(fields)
-                row.created = created
+                row.created_at = created
                 row.changed(modified)
                 self._index(table, row)
         for name in self.tables:

@@ -123,8 +123,8 @@ class Events:
             after = token.messages if name == "message" else token.database
             table = self.lab.db.tables[name]
             for row in self._changes(subscription, name, table, after):
-                last[part] = max(last[part], row.modified)
-                created = row.created > after
+                last[part] = max(last[part], row.modified_at)
+                created = row.created_at > after
                 (adds if created else mods).append(_event(row, "add" if created else "mod"))
             for deleted, ref in self._deletions(subscription, name, table, after):
                 last[part] = max(last[part], deleted)
@@ -146,7 +146,7 @@ class Events:
             return
         for cls, ref in subscription.single:
             row = table.rows.get(ref) if cls == name else None
-            if row is not None and row.modified > after:
+            if row is not None and row.modified_at > after:
                 yield row
 
     @staticmethod
@@ -169,7 +169,7 @@ class Events:
 
 def _event(row: Row, operation: str) -> dict[str, Any]:
     return {
-        "id": "0" if row.cls == "message" else str(row.modified),
+        "id": "0" if row.cls == "message" else str(row.modified_at),
         "timestamp": "0.0",
         "class": row.cls.lower(),
         "operation": operation,
