@@ -15,6 +15,7 @@ from deploy.lab import classes as _classes  # noqa: F401  (registers the message
 from deploy.lab.clock import Clock
 from deploy.lab.coordination import Coordination
 from deploy.lab.database import Database, Row
+from deploy.lab.detector import Detector
 from deploy.lab.dispatch import Dispatcher
 from deploy.lab.events import Events
 from deploy.lab.faults import Faults
@@ -47,6 +48,12 @@ class Config:
     rate: float = 1.0
     wrong_password_delay: float = 2.0
     guest_boot_seconds: float = 2.0
+    bmc_username: str = "admin"
+    bmc_password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
+    bmc_port: int = 0
+    """Port of the management controllers at the hosts' addresses; 0 chooses a free one."""
+    bmc_delay: float = 2.0
+    """Seconds between a power action's answer and its effect."""
     addresses: list[str] = field(default_factory=list)
     """Management address of each host; defaults to loopback addresses of their own."""
     port: int = 0
@@ -65,6 +72,7 @@ class Lab:
         self.tasks = Tasks(self)
         self.sessions = Sessions(self, {"root": Account(config.password), **config.accounts})
         self.faults = Faults(self)
+        self.detector = Detector(self)
         self.turns = Turns()
         self.dispatcher = Dispatcher(self)
         self.machines: dict[str, Machine] = {}

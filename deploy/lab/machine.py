@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from deploy.lab.database import Row
+from deploy.lab.detector import Domains
 from deploy.lab.errors import XapiError
 from deploy.lab.schema import Message
 
@@ -27,8 +29,21 @@ class Machine:
     toolstack: bool = True
     emergency: bool = False
     reachable: bool = True
-    domains: dict[str, object] = field(default_factory=dict)
+    """Clients of the API reach it."""
+    isolated: bool = False
+    """The coordinator does not reach it, nor it the coordinator; clients may."""
+    clock_skew: float = 0.0
+    """Seconds its clock is ahead of the lab's."""
+    bmc_port: int = 0
+    bmc_fault: str | None = None
+    """None, or `unreachable`, `ignores` (answers yes, does nothing), `refuses`."""
+    cut_connections: Callable[[], None] = lambda: None
+    """Drops every open client connection; set by the server that listens for this machine."""
+    domains: Domains = field(init=False)
     """VM uuid → the running guest. Survives a restart of the toolstack, not a power cut."""
+
+    def __post_init__(self) -> None:
+        self.domains = Domains(self)
 
     @property
     def is_coordinator(self) -> bool:
@@ -36,8 +51,13 @@ class Machine:
 
     @property
     def answers(self) -> bool:
-        """Its xapi serves requests."""
+        """Its xapi serves clients' requests."""
         return self.powered and self.toolstack and self.reachable
+
+    @property
+    def answers_coordinator(self) -> bool:
+        """Its xapi answers the coordinator, and its heartbeats arrive there."""
+        return self.powered and self.toolstack and not self.isolated
 
     def check_serves(self, declared: Message, session: Row | None = None) -> None:
         """Raise what a host answers that is not in a position to serve this message."""
