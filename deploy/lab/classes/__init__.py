@@ -2,3 +2,5 @@
 
 Importing this package registers every message with a meaning of its own.
 """
+
+from deploy.lab.classes import network as _network  # noqa: F401
