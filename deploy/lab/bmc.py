@@ -33,7 +33,7 @@ def bmc_application(lab: Lab) -> Starlette:
         async def serve(request: Request) -> Response:
             machine = _machine(lab, request)
             if machine.bmc_fault == "unreachable":
-                return _drop()
+                return await _silence(request)
             if not _authorised(lab, request):
                 return _error(401, "Base.1.0.NoValidSession", "Credentials are missing or wrong.")
             response: Response = await answer(machine, request)
@@ -51,12 +51,11 @@ def bmc_application(lab: Lab) -> Starlette:
     )
 
 
-class Unreachable(Exception):
-    """Cuts the connection without an answer: an unplugged controller."""
-
-
-def _drop() -> Response:
-    raise Unreachable
+async def _silence(request: Request) -> Response:
+    """Say nothing until the client gives up: an unplugged controller."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    return Response(status_code=504)
 
 
 def _machine(lab: Lab, request: Request) -> Machine:
@@ -64,7 +63,7 @@ def _machine(lab: Lab, request: Request) -> Machine:
     for machine in lab.machines.values():
         if machine.address == address and machine.bmc_port == port:
             return machine
-    raise Unreachable
+    raise LookupError(f"no host listens at {address}:{port}")
 
 
 def _authorised(lab: Lab, request: Request) -> bool:

@@ -52,6 +52,8 @@ class Config:
     bmc_password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
     bmc_port: int = 0
     """Port of the management controllers at the hosts' addresses; 0 chooses a free one."""
+    control_port: int = 0
+    """Port of the control API on 127.0.0.1; 0 chooses a free one."""
     bmc_delay: float = 2.0
     """Seconds between a power action's answer and its effect."""
     addresses: list[str] = field(default_factory=list)

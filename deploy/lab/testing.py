@@ -57,6 +57,14 @@ class RunningLab:
         return f"{scheme}://{machine.address}:{machine.port}"
 
     @property
+    def control_url(self) -> str:
+        return self.server.control_url
+
+    def bmc_url(self, host: str) -> str:
+        machine = self.lab.machine(host)
+        return f"https://{machine.address}:{machine.bmc_port}"
+
+    @property
     def faults(self) -> Any:
         return self.lab.faults
 
@@ -75,9 +83,16 @@ class RunningLab:
 
 @contextmanager
 def running_lab(
-    hosts: int = 3, *, tls: bool = True, rate: float = 1.0, **options: Any
+    hosts: int = 3,
+    *,
+    tls: bool = True,
+    sides: bool = False,
+    rate: float = 1.0,
+    **options: Any,
 ) -> Iterator[RunningLab]:
     """Run a lab until the block ends. `options` are those of `Config`.
+
+    With `sides` it also serves its control API and the hosts' management controllers.
 
     Each lab of a process has loopback addresses of its own, so that labs never meet.
     """
@@ -88,7 +103,7 @@ def running_lab(
     thread.start()
     try:
         server = asyncio.run_coroutine_threadsafe(
-            start_on_a_free_port(config, tls=tls), loop
+            start_on_a_free_port(config, tls=tls, sides=sides), loop
         ).result(60)
         try:
             yield RunningLab(server, loop)
