@@ -1,5 +1,7 @@
 """The words of operations, and what the web tier and the worker must both know of their kinds."""
 
+from datetime import timedelta
+
 from django.db.models import TextChoices
 
 
@@ -70,3 +72,12 @@ def queue_of(kind: str) -> Queue:
 def kinds_in(queue: Queue) -> list[str]:
     """The kinds that are sent to `queue` by name; those of Queue.TENANT are all others."""
     return [kind for kind, home in _QUEUES.items() if home == queue]
+
+
+def longest_step(queue: Queue) -> timedelta:
+    """How long one step may take in this queue before its worker is interrupted.
+
+    The hard limit is half as long again and the lease twice as long, so that a worker is certainly gone
+    before another one may take its operation over.
+    """
+    return timedelta(minutes=30) if queue == Queue.IMAGES else timedelta(seconds=60)

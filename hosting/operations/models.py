@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -13,6 +14,9 @@ from django.db.models.functions import Now
 
 from hosting.fleet.models import Host, Pool
 from hosting.operations.choices import ENDED, Queue, State, Trouble, What, kinds_in
+
+# A bell that nobody answered for so long is rung again.
+UNHEARD = timedelta(seconds=30)
 
 # The columns of which exactly one says what an operation is about. To add one: the foreign key, its name
 # here, and a migration; both rules about it follow.
@@ -45,8 +49,16 @@ class OperationQuerySet(models.QuerySet["Operation"]):
         return self.filter(kind__in=kinds_in(queue))
 
     def wake(self) -> int:
-        """Make them due now. One that runs at this moment will look again when its step is done."""
-        return self.active().update(run_at=Now(), dispatched_until=Now())
+        """Make them due now. One that runs at this moment looks again when its step is done."""
+        return self.active().update(run_at=Now())
+
+    def mark_dispatched(self) -> int:
+        """Somebody rings for them: nobody else need do so for a while."""
+        return self.update(dispatched_until=Now() + UNHEARD)
+
+    def promote(self) -> int:
+        """Those that waited for another to let go are on. Call it when that one has ended."""
+        return self.filter(state=State.QUEUED).update(state=State.ACTIVE, run_at=Now())
 
     def late(self) -> OperationQuerySet:
         return self.active().filter(deadline_at__lte=Now())
@@ -83,8 +95,9 @@ class Operation(models.Model):
     error_code = models.CharField(
         max_length=63, blank=True, help_text="Why it turned back or failed, for programs."
     )
+    error = models.TextField(blank=True, help_text="Why it turned back or failed, for people.")
     trouble = models.CharField(max_length=11, choices=Trouble, default=Trouble.NONE, blank=True)
-    detail = models.TextField(blank=True, help_text="Why it waits, retries or failed, for people.")
+    detail = models.TextField(blank=True, help_text="Why it waits or retries now, for people.")
 
     requested_by = models.CharField(
         max_length=120, help_text='e.g. "user:alice", "system:reconcile"'
@@ -166,7 +179,9 @@ class Operation(models.Model):
 
     @property
     def subject_uuid(self) -> UUID:
-        return next(key for name in SUBJECTS if (key := getattr(self, f"{name}_id")) is not None)
+        name = next(name for name in SUBJECTS if getattr(self, f"{name}_id") is not None)
+        uuid: UUID = getattr(self, f"{name}_id")
+        return uuid
 
     @property
     def has_ended(self) -> bool:
@@ -180,9 +195,24 @@ class Operation(models.Model):
 def subject_name(subject: models.Model) -> str:
     """The column of Operation that refers to rows of this class."""
     for name in SUBJECTS:
-        if isinstance(subject, Operation._meta.get_field(name).related_model):
+        if Operation._meta.get_field(name).related_model is type(subject):
             return name
     raise TypeError(f"no operation can be about {type(subject).__name__}")
+
+
+class OperationEventQuerySet(models.QuerySet["OperationEvent"]):
+    def note(
+        self, operation: Operation, what: What, message: str = "", *, private: str = ""
+    ) -> None:
+        """Add a line about where `operation` is now."""
+        self.create(
+            operation=operation,
+            what=what,
+            step=operation.step,
+            attempt=operation.attempt,
+            message=message,
+            private=private,
+        )
 
 
 class OperationEvent(models.Model):
@@ -195,6 +225,8 @@ class OperationEvent(models.Model):
     attempt = models.PositiveIntegerField(default=0)
     message = models.TextField(blank=True, help_text="For tenants.")
     private = models.TextField(blank=True, help_text="For operators: tracebacks, raw answers.")
+
+    objects = OperationEventQuerySet.as_manager()
 
     class Meta:
         ordering = ["pk"]

@@ -1,0 +1,381 @@
+"""Runs operations: claim one, run its step, commit what came of it, go on.
+
+Any worker may run any step, run it twice, or die between acting and committing; so a step must be safe to
+repeat. The lease only keeps that from being common: whoever commits must still hold it, and all clocks
+are the database's.
+
+    claim    one guarded UPDATE takes the lease of a due operation, or nothing does.
+    act      a remote step runs here, outside any transaction; a ledger step runs inside the next phase.
+    commit   one transaction writes domain rows, facts, the next step and the journal, if the lease is
+             still ours. A worker that goes on at once keeps the lease, renewed.
+"""
+
+from __future__ import annotations
+
+import random
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from time import monotonic
+from typing import Any, TypeAlias
+from uuid import UUID, uuid4
+
+import structlog
+from django.db import OperationalError, transaction
+from django.db.models import Case, F, Value, When
+from django.db.models.functions import Now
+
+from hosting.fleet.models import Pool
+from hosting.operations.bell import ring_on_commit
+from hosting.operations.choices import Queue, State, Trouble, What, kinds_in, longest_step
+from hosting.operations.models import SUBJECTS, UNHEARD, Operation, OperationEvent
+from hosting.operations.services import promote_successors
+from worker.hypervisor.port import (
+    Busy,
+    Gone,
+    Hypervisor,
+    HypervisorError,
+    NoRoom,
+    Refused,
+    Unreachable,
+)
+from worker.workflow import Done, Failed, Next, Outcome, Spawn, Step, Wait, Workflow
+
+log = structlog.get_logger(__name__)
+
+LONGEST_RUN = timedelta(seconds=30)
+LONGEST_BACKOFF = timedelta(minutes=10)
+CANCELLED = "cancelled"
+
+Connect: TypeAlias = Callable[[Pool], Hypervisor]
+Held: TypeAlias = bool
+"""Whether the lease is still ours after a commit."""
+
+_TROUBLES: dict[type[HypervisorError], Trouble] = {
+    Unreachable: Trouble.UNREACHABLE,
+    Busy: Trouble.BUSY,
+    Gone: Trouble.GONE,
+    NoRoom: Trouble.NO_ROOM,
+    Refused: Trouble.STUCK,
+}
+
+
+# Its worker is killed after one and a half times its longest step: before its lease is over.
+_LEASED = Case(
+    *(
+        When(kind__in=kinds_in(queue), then=Now() + 2 * longest_step(queue))
+        for queue in Queue
+        if queue != Queue.TENANT
+    ),
+    default=Now() + 2 * longest_step(Queue.TENANT),
+)
+
+
+class LeaseLost(Exception):
+    """Another worker took the operation over, or it was ended, while this one was acting."""
+
+
+def advance(uuid: UUID, connect: Connect, *, at_most: timedelta = LONGEST_RUN) -> int:
+    """Run the operation's steps until it ends, waits or `at_most` is over; how many steps ran.
+
+    Nothing to run is no error. The last step begins before `at_most` is over and may end after it.
+    """
+    ends_at = monotonic() + at_most.total_seconds()
+    ran = 0
+    operation = claim(uuid)
+    while operation is not None:
+        go_on = monotonic() < ends_at
+        try:
+            held = run_step(operation, connect, keep=go_on)
+        except LeaseLost:
+            log.info("lease_lost", operation=str(uuid), step=operation.step)
+            break
+        ran += 1
+        if held:
+            operation = _reread(operation)
+        else:
+            # Woken while the step ran, it is due again at once.
+            operation = claim(uuid) if go_on else None
+    return ran
+
+
+def claim(uuid: UUID) -> Operation | None:
+    """Take the lease if the operation is due and nobody holds it."""
+    token = uuid4()
+    due = Operation.objects.due().filter(uuid=uuid)
+    taken = due.update(lease_token=token, leased_until=_LEASED, attempt=F("attempt") + 1)
+    return _held_by(uuid, token) if taken else None
+
+
+def _reread(operation: Operation) -> Operation | None:
+    return _held_by(operation.uuid, operation.lease_token)
+
+
+def _held_by(uuid: UUID, token: UUID | None) -> Operation | None:
+    held = Operation.objects.select_related(*SUBJECTS).filter(uuid=uuid, lease_token=token)
+    return held.first()
+
+
+def run_step(operation: Operation, connect: Connect, *, keep: bool) -> Held:
+    """Run and commit the step that a claimed operation is at. Raises LeaseLost.
+
+    `keep`: when the next step can follow at once, hold on to the lease.
+    """
+    try:
+        workflow = Workflow.registry[operation.kind]
+        if not operation.step:
+            _begin(operation, workflow)
+        step = workflow.steps[operation.step]
+        if _must_let_go(operation, workflow, step):
+            return _let_go(operation, workflow, keep=keep)
+        return _run(operation, workflow, step, connect, keep=keep)
+    except LeaseLost:
+        raise
+    except OperationalError as error:
+        # A deadlock, a time limit or a restart of the database: nothing of this step was committed.
+        return _retry(operation, Trouble.BUSY, "The database was busy.", private=repr(error))
+    except Exception as error:
+        log.exception("step_broken", operation=str(operation.uuid), step=operation.step)
+        return _retry(
+            operation,
+            Trouble.BUG,
+            f"A fault of ours ({type(error).__name__}): the operators are told.",
+            private=traceback.format_exc(),
+        )
+
+
+def _begin(operation: Operation, workflow: Workflow[Any]) -> None:
+    operation.step = workflow.first
+    deadline = Now() + workflow.deadline if workflow.deadline else F("deadline_at")
+    _write(operation, step=workflow.first, deadline_at=deadline)
+
+
+def _run(
+    operation: Operation, workflow: Workflow[Any], step: Step, connect: Connect, *, keep: bool
+) -> Held:
+    subject = operation.subject
+    if not step.is_remote:
+        with transaction.atomic():
+            return _commit(operation, workflow, step.run(subject, operation.facts), keep=keep)
+    try:
+        outcome = step.run(subject, operation.facts, connect(workflow.pool_of(subject)))
+    except HypervisorError as error:
+        return _answer(operation, workflow, step, error, keep=keep)
+    with transaction.atomic():
+        return _commit(operation, workflow, outcome, keep=keep)
+
+
+# ------------------------------------------------------------------------------------- when it goes wrong
+
+
+def _answer(
+    operation: Operation,
+    workflow: Workflow[Any],
+    step: Step,
+    error: HypervisorError,
+    *,
+    keep: bool,
+) -> Held:
+    """What to do about each of the port's errors."""
+    way_back = _way_back(operation, workflow, step)
+    if isinstance(error, Refused) and way_back:
+        return _turn_back(
+            operation, way_back, code=error.reason, why=str(error), cause=error, keep=keep
+        )
+    if isinstance(error, NoRoom) and workflow.no_room and _is_open(operation, step):
+        return _place_again(operation, workflow.no_room, error, keep=keep)
+    return _retry(operation, _TROUBLES[type(error)], str(error), private=_cause(error))
+
+
+def _way_back(operation: Operation, workflow: Workflow[Any], step: Step) -> str | None:
+    """Where to turn back to, if that is still possible."""
+    return workflow.undo if _is_open(operation, step) else None
+
+
+def _is_open(operation: Operation, step: Step) -> bool:
+    """Whether what was done so far may still be taken back."""
+    return step.can_turn_back and not operation.turned_back
+
+
+@transaction.atomic
+def _turn_back(
+    operation: Operation,
+    way_back: str,
+    *,
+    code: str,
+    why: str,
+    keep: bool,
+    cause: HypervisorError | None = None,
+) -> Held:
+    OperationEvent.objects.note(operation, What.TURNED_BACK, why, private=_cause(cause))
+    return _go(operation, way_back, keep=keep, turned_back=True, error_code=code, error=why)
+
+
+@transaction.atomic
+def _place_again(operation: Operation, step: str, error: NoRoom, *, keep: bool) -> Held:
+    OperationEvent.objects.note(operation, What.RETRYING, str(error), private=_cause(error))
+    return _go(operation, step, keep=keep, detail=str(error))
+
+
+@transaction.atomic
+def _retry(operation: Operation, trouble: Trouble, why: str, *, private: str) -> Held:
+    """The same step again, later: journalled when the trouble changes and at each tenth time."""
+    if (operation.trouble, operation.detail) != (trouble, why) or operation.attempt % 10 == 0:
+        OperationEvent.objects.note(operation, What.RETRYING, why, private=private)
+    pause = LONGEST_BACKOFF if trouble in _FOR_A_PERSON else backoff(operation.attempt)
+    return _release(operation, run_at=Now() + pause, trouble=trouble, detail=why)
+
+
+_FOR_A_PERSON = frozenset({Trouble.BUG, Trouble.STUCK})
+
+
+def backoff(attempt: int) -> timedelta:
+    """Exponential in the attempts made in a row, capped, with full jitter."""
+    return min(timedelta(seconds=2 ** min(attempt, 20)), LONGEST_BACKOFF) * random.random()
+
+
+def _cause(error: BaseException | None) -> str:
+    """What the hypervisor itself said: for operators."""
+    return "" if error is None else repr(error.__cause__ or error)
+
+
+# ----------------------------------------------------------------------------------- a change of mind
+
+
+def _must_let_go(operation: Operation, workflow: Workflow[Any], step: Step) -> bool:
+    if operation.cancel_requested_at is None:
+        return False
+    if workflow.undo is None:
+        return operation.superseded_by_id is not None
+    return _way_back(operation, workflow, step) is not None
+
+
+def _let_go(operation: Operation, workflow: Workflow[Any], *, keep: bool) -> Held:
+    """It was cancelled or superseded: take the way back, or end where there is nothing to undo."""
+    if workflow.undo is not None:
+        return _turn_back(
+            operation, workflow.undo, code=CANCELLED, why="It was cancelled.", keep=keep
+        )
+    with transaction.atomic():
+        return _end(operation, State.SUPERSEDED)
+
+
+# ------------------------------------------------------------------------------------------------ commit
+
+
+def _commit(operation: Operation, workflow: Workflow[Any], outcome: Outcome, *, keep: bool) -> Held:
+    if isinstance(outcome, Next):
+        if outcome.step not in workflow.steps:
+            raise LookupError(f"{operation.kind} has no step {outcome.step}")
+        return _go(operation, outcome.step, keep=keep, facts={**operation.facts, **outcome.facts})
+    if isinstance(outcome, Wait):
+        return _wait(operation, outcome.delay, outcome.reason)
+    if isinstance(outcome, Spawn):
+        _spawn(operation, outcome)
+        return _wait(operation, outcome.delay, outcome.reason)
+    if isinstance(outcome, Done):
+        return _end(operation, State.SUCCEEDED)
+    return _fail(operation, outcome)
+
+
+def _go(operation: Operation, step: str, *, keep: bool, **changes: Any) -> Held:
+    lease: dict[str, Any] = (
+        {"leased_until": _LEASED, "attempt": 1} if keep else {**_let_go_of_lease(), "attempt": 0}
+    )
+    _write(
+        operation,
+        **{
+            "step": step,
+            "run_at": Now(),
+            "trouble": Trouble.NONE,
+            "detail": "",
+            **lease,
+            **changes,
+        },
+    )
+    operation.step, operation.attempt = step, 0
+    OperationEvent.objects.note(operation, What.STEP)
+    return keep
+
+
+def _wait(operation: Operation, delay: timedelta, reason: str) -> Held:
+    if reason and reason != operation.detail:
+        OperationEvent.objects.note(operation, What.WAITING, reason)
+    # A wake-up that came while the step ran has moved run_at: keep it.
+    later = Case(When(run_at=operation.run_at, then=Now() + delay), default=F("run_at"))
+    return _release(operation, run_at=later, trouble=Trouble.NONE, detail=reason, attempt=0)
+
+
+def _spawn(operation: Operation, outcome: Spawn[Any]) -> None:
+    children = [
+        Operation(
+            kind=outcome.workflow.kind,
+            parent=operation,
+            facts=dict(outcome.facts_of(subject)),
+            requested_by=operation.requested_by,
+            dispatched_until=Now() + UNHEARD,
+            **{outcome.workflow.subject: subject},
+        )
+        for subject in outcome.subjects
+    ]
+    # A subject that has something under way is left alone: asking twice is asking once.
+    Operation.objects.bulk_create(children, ignore_conflicts=True)
+    born = Operation.objects.filter(pk__in=[child.pk for child in children])
+    OperationEvent.objects.bulk_create(
+        OperationEvent(operation=child, what=What.REQUESTED, message=f"by {operation.kind}")
+        for child in born
+    )
+    ring_on_commit((child.uuid, child.kind) for child in born)
+
+
+def _fail(operation: Operation, outcome: Failed) -> Held:
+    if operation.turned_back:
+        code, why = operation.error_code, operation.error
+    else:
+        code, why = outcome.code, outcome.reason
+    was_cancelled = code == CANCELLED and operation.cancel_requested_at is not None
+    gave_up = State.CANCELLED if was_cancelled else State.FAILED
+    # Read as the row is written, since a successor may have been named while the step ran.
+    state = Case(When(superseded_by=None, then=Value(gave_up)), default=Value(State.SUPERSEDED))
+    return _end(operation, state, error_code=code, error=why)
+
+
+def _end(operation: Operation, state: Any, **changes: Any) -> Held:
+    _release(
+        operation,
+        state=state,
+        ended_at=Now(),
+        trouble=Trouble.NONE,
+        detail="",
+        **changes,
+    )
+    ended = Operation.objects.filter(pk=operation.pk)
+    final = ended.values_list("state", flat=True).get()
+    OperationEvent.objects.note(operation, What.ENDED, changes.get("error", "") or final)
+    promote_successors(ended)
+    if final == State.SUCCEEDED and operation.parent_id is not None:
+        # A failure leaves the parent to its own clock, or the two would spin.
+        _wake_parent(operation.parent_id)
+    return False
+
+
+def _wake_parent(uuid: UUID) -> None:
+    parent = Operation.objects.active().filter(pk=uuid)
+    parent.wake()
+    ring_on_commit(parent.values_list("uuid", "kind"))
+
+
+def _release(operation: Operation, **changes: Any) -> Held:
+    _write(operation, **_let_go_of_lease(), **changes)
+    return False
+
+
+def _let_go_of_lease() -> dict[str, Any]:
+    return {"lease_token": None, "leased_until": Now(), "dispatched_until": Now()}
+
+
+def _write(operation: Operation, **changes: Any) -> None:
+    """Commit the transition, if the lease is still ours."""
+    held = Operation.objects.active().filter(uuid=operation.uuid, lease_token=operation.lease_token)
+    if not held.update(**changes):
+        raise LeaseLost(operation.uuid)
