@@ -689,13 +689,17 @@ class Hypervisor(Protocol):
         ...
 
     def emergency_transition_to_master(self, host: UUID) -> None:
-        """ONLY after a proven fence of the master: make `host` the new one and recover the slaves.
+        """ONLY after a proven fence of the master: make `host` the new one.
 
-        Returns when the call is accepted; until the new master answers, calls are Unreachable.
+        Returns when the call is accepted; until the new master answers, calls are Unreachable. Then
+        `recover_slaves`.
         """
         ...
 
-    def recover_slaves(self) -> tuple[UUID, ...]: ...
+    def recover_slaves(self) -> tuple[UUID, ...]:
+        """Tell the other hosts who their master is now; those that took it."""
+        ...
+
     def designate_new_master(self, host: UUID) -> None: ...
     def sync_database(self) -> None:
         """Make the slaves' copies of the pool's database fresh: after a batch of creations."""

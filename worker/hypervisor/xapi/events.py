@@ -47,6 +47,7 @@ CLASSES: Final[Mapping[str, str]] = {
 UNCOUNTED: Final = frozenset({"message"})  # not rows of the database: always counted 0
 SUSPICION_SECONDS: Final = 1.0
 SLACK_SECONDS: Final = 20.0
+MANY_WAITING: Final = 1000
 
 # Records of these classes are part of their owner's.
 METRICS: Final = {"host_metrics": "host", "vm_metrics": "vm", "vm_guest_metrics": "vm"}
@@ -114,6 +115,16 @@ class Mirror:
         removed = tuple(self._removed)
         self._touched, self._removed = {}, {}
         return tuple(made), removed
+
+    def forget_lost_waiters(self) -> None:
+        """Drop who waits for an object that never came and is gone itself."""
+        if len(self._waiting) < MANY_WAITING:
+            return
+        alive = {
+            ref: {(kind, waiter) for kind, waiter in keys if waiter in self.rows[kind]}
+            for ref, keys in self._waiting.items()
+        }
+        self._waiting = {ref: keys for ref, keys in alive.items() if keys}
 
     def master(self) -> UUID | None:
         for row in self.rows["pool"].values():
@@ -196,8 +207,8 @@ class XapiWatcher:
 
     def _start_over(self) -> Changes:
         self._token = ""
+        epoch = self._session.connect()  # a session lost from here on makes us start over again
         answer = self._ask("", SUSPICION_SECONDS)
-        epoch = self._session.epoch
         self._mirror = Mirror()
         self._differing, self._settled = {}, {}
         self._apply(answer)
@@ -258,6 +269,7 @@ class XapiWatcher:
 
     def _said(self, *, full: bool) -> Changes:
         made, removed = self._mirror.take()
+        self._mirror.forget_lost_waiters()
         return Changes(full, made, () if full else removed, self._mirror.master())
 
 

@@ -115,7 +115,7 @@ class PoolSession:
         self.epoch = 0  # counts the sessions used: a watcher that sees it move starts over
         self.logins = 0
         self.sessions_lost = 0
-        self._credentials = Credentials(
+        self.credentials = Credentials(
             connection.username, connection.password, f"bulkhead/{connection.pool}"
         )
         self._store = store if store is not None else MemorySessionStore()
@@ -147,11 +147,14 @@ class PoolSession:
         """The session's reference, for the HTTP handlers. Never to be logged or shown."""
         return self._session().reference
 
-    def forget(self, reference: str) -> None:
-        """An HTTP handler refused that session."""
-        with self._lock:
-            if self._current is not None and self._current.reference == reference:
-                self._drop(self._current)
+    def master(self) -> Candidate:
+        """The host that calls go to now."""
+        return self._session().candidate
+
+    def connect(self) -> int:
+        """Be logged in; the epoch of the session that calls use now."""
+        self._session()
+        return self.epoch
 
     def close(self) -> None:
         with self._lock:
@@ -275,7 +278,7 @@ class PoolSession:
             if login is not None:
                 return login, frozenset()
         everyone = [(c, self.candidates.endpoint(c)) for c in self.candidates.all()]
-        probe = Probe(everyone, self._credentials, PROBE_SECONDS)
+        probe = Probe(everyone, self.credentials, PROBE_SECONDS)
         return probe.run(), frozenset(probe.rejected_certificates)
 
     def _try(self, candidate: Candidate) -> Login | None:
@@ -298,7 +301,7 @@ class PoolSession:
 
     def _log_in_at(self, candidate: Candidate) -> Login:
         endpoint = self.candidates.endpoint(candidate)
-        return log_in_at(candidate, endpoint, self._credentials, self.timeout)
+        return log_in_at(candidate, endpoint, self.credentials, self.timeout)
 
     def _candidate_at(self, address: str) -> Candidate | None:
         try:

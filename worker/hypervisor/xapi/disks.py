@@ -1,0 +1,286 @@
+"""Disks: found by name and marker, else made; filled and read back over HTTP.
+
+VDI.create stores name and marker with the disk. VDI.clone copies both from its source first, so every
+finished disk of ours also names itself (`hosting:vdi` = its own UUID); one that names another is a
+clone whose maker died, and is adopted only when it already has the name we are about to give.
+(xapi_vdi.ml; recorded: vdi_clone_snapshot.)
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from worker.hypervisor.port import (
+    MARKER_PREFIX,
+    Busy,
+    Candidate,
+    Gone,
+    HypervisorError,
+    Marker,
+    Refused,
+    TaskHandle,
+    Unreachable,
+    UntranslatedFailure,
+    VdiRecord,
+    VdiSpec,
+)
+from worker.hypervisor.xapi import records
+from worker.hypervisor.xapi.calls import Calls
+from worker.hypervisor.xapi.making import OPERATION, first_of, is_ours, remarked
+from worker.hypervisor.xapi.rawhttp import Exchange, open_exchange
+from worker.hypervisor.xapi.records import Raw, task_ref
+from worker.hypervisor.xapi.tarstream import encoded
+from worker.hypervisor.xapi.tasks import TaskCalls
+
+log = logging.getLogger(__name__)
+
+OWN_UUID: Final = f"{MARKER_PREFIX}vdi"
+STORAGE_WAIT: Final = timedelta(seconds=40)
+"""An SR does one thing at a time; this is how long we queue for it before we say Busy."""
+
+CANCEL_WAIT: Final = timedelta(seconds=5)
+STEP_SECONDS: Final = 120.0  # one write of an import, while the SR is slow
+
+
+class Disks:
+    def __init__(self, calls: Calls, tasks: TaskCalls) -> None:
+        self._calls = calls
+        self._tasks = tasks
+
+    # finding and making -------------------------------------------------------------------------
+
+    def find_vdi(self, name: str) -> VdiRecord | None:
+        found = self._finished(name, {})
+        return self._record(found[1]) if found is not None else None
+
+    def ensure_vdi(self, spec: VdiSpec) -> VdiRecord:
+        found = self._finished(spec.name, spec.marker)
+        if found is None:
+            found = self._create(spec)
+        return self._naming_itself(*found)
+
+    def clone_vdi(self, source: UUID, *, name: str, marker: Marker) -> VdiRecord:
+        found = self._finished(name, marker)
+        if found is None:
+            found = self._unfinished(name)
+        if found is None:
+            task = self._calls.start("VDI.clone", self._calls.ref("VDI", source), {})
+            ref = self._made(task)
+            found = ref, self._calls.record_of("VDI", ref)
+        return self._finish(*found, name, marker)
+
+    def _create(self, spec: VdiSpec) -> tuple[str, Raw]:
+        fields = {
+            "name_label": spec.name,
+            "name_description": spec.description,
+            "SR": self._calls.ref("SR", spec.sr),
+            "virtual_size": str(spec.virtual_size_bytes),
+            "type": "user",
+            "sharable": False,
+            "read_only": False,
+            "other_config": dict(spec.marker),
+        }
+        try:
+            ref = self._made(self._calls.start("VDI.create", fields))
+        except Unreachable as lost:
+            settled = self._settle(spec) if lost.may_have_happened else None
+            if settled is None:
+                raise
+            return settled
+        return ref, self._calls.record_of("VDI", ref)
+
+    def _made(self, task: TaskHandle) -> str:
+        """The reference of what a storage task makes. Busy when the SR does not come to it."""
+        try:
+            return self._tasks.wait_for_ref(task, STORAGE_WAIT)
+        except Unreachable as late:
+            if late.reason != "task_still_running":
+                raise
+        self._tasks.cancel(task)
+        try:
+            return self._tasks.wait_for_ref(task, CANCEL_WAIT)
+        except (Unreachable, Busy) as ended:
+            raise Busy("storage_slow", may_have_happened=True) from ended
+
+    def _settle(self, spec: VdiSpec) -> tuple[str, Raw] | None:
+        """The reply to Async.VDI.create was lost: see whether a disk of that name is under way."""
+        deadline = time.monotonic() + CANCEL_WAIT.total_seconds()
+        pending = self._calls.where("task", name__label="Async.VDI.create", status="pending")
+        for ref in pending:
+            left = timedelta(seconds=max(0.0, deadline - time.monotonic()))
+            try:
+                self._tasks.until_finished(records.task_handle(ref), left)
+            except HypervisorError:  # another's, and gone, or slow: what counts is the look below
+                continue
+        return self._finished(spec.name, spec.marker)
+
+    def _finished(self, name: str, wanted: Marker) -> tuple[str, Raw] | None:
+        found = self._calls.where("VDI", name__label=name, is_a_snapshot=False)
+        return first_of({r: raw for r, raw in found.items() if not _unfinished(raw)}, wanted)
+
+    def _unfinished(self, name: str) -> tuple[str, Raw] | None:
+        """A clone that got our name but not yet our marker: nobody else would name it so."""
+        found = self._calls.where("VDI", name__label=name, is_a_snapshot=False)
+        return min(
+            ((ref, raw) for ref, raw in found.items() if _unfinished(raw)),
+            key=lambda item: item[0],
+            default=None,
+        )
+
+    def _finish(self, ref: str, raw: Raw, name: str, marker: Marker) -> VdiRecord:
+        """Name first, marker last: whatever is interrupted stays recognisable as unfinished."""
+        own = {**marker, OWN_UUID: raw["uuid"]}
+        changed = dict(raw)
+        if raw["name_label"] != name:
+            self._calls.call("VDI.set_name_label", ref, name)
+            changed["name_label"] = name
+        if _unfinished(raw) or not is_ours(records.marker_of(raw), own):
+            changed["other_config"] = remarked(raw["other_config"], own)
+            self._calls.call("VDI.set_other_config", ref, changed["other_config"])
+        return self._record(changed)
+
+    def _naming_itself(self, ref: str, raw: Raw) -> VdiRecord:
+        if OWN_UUID in raw["other_config"]:
+            return self._record(raw)
+        self._calls.call("VDI.add_to_other_config", ref, OWN_UUID, raw["uuid"])
+        return self._record({**raw, "other_config": {**raw["other_config"], OWN_UUID: raw["uuid"]}})
+
+    def _record(self, raw: Raw) -> VdiRecord:
+        return records.vdi_record(raw, self._calls.resolve)
+
+    # changing and removing ----------------------------------------------------------------------
+
+    def set_vdi_marker(self, vdi: UUID, marker: Marker) -> None:
+        ref = self._calls.ref("VDI", vdi)
+        config = self._calls.read("VDI.get_other_config", ref)
+        own = {**marker, OWN_UUID: str(vdi)}
+        self._calls.call("VDI.set_other_config", ref, remarked(config, own))
+
+    def resize_vdi(self, vdi: UUID, virtual_size_bytes: int) -> None:
+        ref = self._calls.ref("VDI", vdi)
+        task = self._calls.start("VDI.resize", ref, str(virtual_size_bytes))
+        self._tasks.wait(task, STORAGE_WAIT)
+
+    def destroy_vdi(self, vdi: UUID) -> None:
+        try:
+            raw = self._calls.record("VDI", vdi)
+        except Gone:
+            return
+        if not records.marker_of(raw):
+            raise Refused("not_ours")
+        try:
+            task = self._calls.start("VDI.destroy", self._calls.ref("VDI", vdi))
+            self._tasks.wait(task, STORAGE_WAIT)
+        except Gone:  # the disk, or the task's record: then it is looked for once more
+            self._assert_gone(vdi)
+
+    def _assert_gone(self, vdi: UUID) -> None:
+        try:
+            self._calls.record("VDI", vdi)
+        except Gone:
+            return
+        raise Busy("in_progress", may_have_happened=True)
+
+    def clear_locks(self, vdi: UUID, host: UUID) -> None:
+        """Keys as left by a dead host (sm resetvdis.py): host_<ref>, paused, activating."""
+        ref, host_ref = self._calls.ref("VDI", vdi), self._calls.ref("host", host)
+        config = self._calls.read("VDI.get_sm_config", ref)
+        for key in {f"host_{host_ref}", *records.LOCK_KEYS} & config.keys():
+            self._calls.call("VDI.remove_from_sm_config", ref, key)
+
+    # filling and reading back -------------------------------------------------------------------
+
+    def import_vdi(
+        self, vdi: UUID, data: Iterable[tuple[int, bytes]], *, timeout: timedelta
+    ) -> None:
+        deadline = time.monotonic() + timeout.total_seconds()
+        raw = self._calls.record("VDI", vdi)
+        host = self._host_reaching(raw["SR"])
+        task = records.task_handle(
+            str(self._calls.call("task.create", f"Async.VDI.import {vdi}", "Bulkhead import"))
+        )
+        operation = records.marker_of(raw).get(OPERATION)
+        if operation is not None:
+            self._calls.call("task.add_to_other_config", task_ref(task), OPERATION, operation)
+        query = {"task_id": task_ref(task), "vdi": str(vdi), "format": "tar"}
+        exchange = open_exchange(
+            self._calls.session, host, "PUT", "/import_raw_vdi", query, STEP_SECONDS
+        )
+        _stream(exchange, encoded(data, int(raw["virtual_size"])), deadline)
+        self._verified(task, deadline)
+
+    def _verified(self, task: TaskHandle, deadline: float) -> None:
+        """The server said 200 before it read anything: what counts is the task.
+
+        Its success means that every block up to the disk's size came and had the right checksum.
+        """
+        left = timedelta(seconds=max(1.0, deadline - time.monotonic()))
+        try:
+            self._tasks.wait(task, left)
+        except Unreachable as unknown:
+            if unknown.reason == "task_still_running":
+                self._tasks.cancel(task)
+            raise
+        except (HypervisorError, UntranslatedFailure) as error:
+            raise Refused("import_failed", may_have_happened=True) from error
+
+    def export_vdi(self, vdi: UUID, *, timeout: timedelta) -> Iterator[bytes]:
+        raw = self._calls.record("VDI", vdi)
+        host = self._host_reaching(raw["SR"])
+        seconds = timeout.total_seconds()
+        query = {"vdi": str(vdi), "format": "raw"}
+        exchange = open_exchange(
+            self._calls.session, host, "GET", "/export_raw_vdi", query, seconds
+        )
+        exchange.allow(seconds)
+        return _pieces(exchange, int(raw["virtual_size"]))
+
+    def _host_reaching(self, sr_ref: str) -> Candidate:
+        """A host that has the SR plugged: the master if it has, since we are connected to it."""
+        plugged = self._calls.where("PBD", SR=sr_ref, currently_attached=True).values()
+        hosts = {self._calls.resolve("host", raw["host"]) for raw in plugged} - {None}
+        master = self._calls.session.master()
+        if master.host in hosts:
+            return master
+        for host in sorted(str(host) for host in hosts):
+            candidate = self._calls.session.candidates.of_host(UUID(host))
+            if candidate is not None:
+                return candidate
+        raise Busy("storage_unavailable")
+
+
+def _unfinished(raw: Raw) -> bool:
+    own: Mapping[str, str] = raw["other_config"]
+    return OWN_UUID in own and own[OWN_UUID] != raw["uuid"]
+
+
+def _stream(exchange: Exchange, stream: Iterable[bytes], deadline: float) -> None:
+    """Send it all and wait for the other end to close. Why that failed, the task knows better."""
+    try:
+        for piece in stream:
+            exchange.allow(max(0.1, min(STEP_SECONDS, deadline - time.monotonic())))
+            exchange.sendall(piece)
+        while exchange.recv():
+            continue
+    except OSError as error:
+        log.warning("import cut short", extra={"error": repr(error)})
+    finally:
+        exchange.close()
+
+
+def _pieces(exchange: Exchange, size: int) -> Iterator[bytes]:
+    """A body of 200 may end early, or hold an error in its middle: only the length tells."""
+    received = 0
+    try:
+        while piece := exchange.recv():
+            received += len(piece)
+            yield piece
+    except OSError as error:
+        raise Unreachable("connection_lost") from error
+    finally:
+        exchange.close()
+    if received != size:
+        raise Unreachable("export_incomplete")
