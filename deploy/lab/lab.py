@@ -22,7 +22,9 @@ from deploy.lab.faults import Faults
 from deploy.lab.fresh import build_pool
 from deploy.lab.machine import Machine
 from deploy.lab.operations import Turns
+from deploy.lab.resume import resume
 from deploy.lab.sessions import Account, Sessions
+from deploy.lab.state import StateFile
 from deploy.lab.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -41,7 +43,8 @@ class Config:
     memory_per_host: int = 64 * GIB
     shared_storage: int = 2048 * GIB
     local_storage: int = 500 * GIB
-    password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
+    password: str = ""
+    """Root's; made up when empty."""
     accounts: dict[str, Account] = field(default_factory=dict)
     """Further users, with their roles; root is always there."""
     seed: int = 0
@@ -65,7 +68,8 @@ class Config:
 class Lab:
     """Belongs to one event loop; everything on it is called there."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, state: StateFile | None = None) -> None:
+        config.password = config.password or secrets.token_urlsafe(12)
         self.config = config
         self.random = random.Random(config.seed)
         self.clock = Clock(config.rate)
@@ -81,7 +85,11 @@ class Lab:
         """Reference of the host → its machine."""
         self.coordinator: Machine
         self._work: set[asyncio.Task[Any]] = set()
-        build_pool(self)
+        saved = state.load() if state is not None else None
+        if state is not None and saved is not None:
+            resume(self, state, saved)
+        else:
+            build_pool(self)
         self.coordination = Coordination(self)
 
     @property
@@ -93,6 +101,10 @@ class Lab:
         if host in self.machines:
             return self.machines[host]
         return next(m for m in self.machines.values() if m.name == host)
+
+    def resume_domain(self, machine: Machine, vm: Row, guest: Any) -> None:
+        """A domain of a saved state runs again; see `resume`."""
+        raise NotImplementedError
 
     def spawn(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
         """Run `work` to its end in the background of this lab."""

@@ -3,35 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
+import secrets
 
 from deploy.lab import http as _http  # noqa: F401  (registers the handlers)
 from deploy.lab.certificates import make_certificate, server_context
 from deploy.lab.http.server import HttpServer
 from deploy.lab.lab import Config, Lab
+from deploy.lab.machine import Machine
+from deploy.lab.resume import save
 from deploy.lab.side_servers import SideServer, start_bmcs, start_control
+from deploy.lab.state import StateFile, WrongState
+
+SAVE_PERIOD = 1.0
+"""Real seconds between two saves of a lab that is kept in a file."""
 
 
 class LabServer:
     """Start with `start`, stop with `stop`; both on the loop that runs the lab."""
 
-    def __init__(self, config: Config, *, tls: bool = True, sides: bool = False) -> None:
-        self.lab = Lab(config)
+    def __init__(
+        self,
+        config: Config,
+        *,
+        tls: bool = True,
+        sides: bool = False,
+        state: StateFile | None = None,
+    ) -> None:
+        self.state = state
+        if state is not None:
+            _remember(config, state)
+        self.lab = Lab(config, state)
         self.tls = tls
         self.servers: dict[str, HttpServer] = {}
         self.sides = sides
         """Serve the control API and the management controllers too."""
         self.control: SideServer | None = None
         self.bmcs: SideServer | None = None
-        self._periodic: asyncio.Task[None] | None = None
+        self._periodic: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         port = self.lab.config.port
         for machine in self.lab.machines.values():
             context = None
             if self.tls:
-                key, machine.certificate = make_certificate(machine.name, machine.address)
+                key, machine.certificate = self._certificate(machine)
                 context = server_context(key, machine.certificate)
             machine.port = port
             server = HttpServer(machine, context)
@@ -44,19 +60,38 @@ class LabServer:
             config = self.lab.config
             self.control = await start_control(self.lab, "127.0.0.1", config.control_port)
             self.bmcs = await start_bmcs(self.lab, config.bmc_port)
-        self._periodic = asyncio.ensure_future(self.lab.run())
+        self._periodic = [asyncio.ensure_future(self.lab.run())]
+        if self.state is not None:
+            self._periodic.append(asyncio.ensure_future(self._keep_saved(self.state)))
+
+    def _certificate(self, machine: Machine) -> tuple[str, str]:
+        """Key and certificate of a host: made once, kept with the state."""
+        name = f"certificate:{machine.host.uuid}"
+        kept = self.state.fact(name) if self.state is not None else None
+        if kept is None:
+            kept = make_certificate(machine.name, machine.address)
+            if self.state is not None:
+                self.state.set_fact(name, kept)
+        key, certificate = kept
+        return key, certificate
+
+    async def _keep_saved(self, state: StateFile) -> None:
+        while True:
+            await asyncio.sleep(SAVE_PERIOD)
+            save(self.lab, state)
 
     async def stop(self) -> None:
-        if self._periodic is not None:
-            self._periodic.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._periodic
+        for task in self._periodic:
+            task.cancel()
+        await asyncio.gather(*self._periodic, return_exceptions=True)
         for side in (self.control, self.bmcs):
             if side is not None:
                 await side.stop()
         for server in self.servers.values():
             await server.stop()
         await self.lab.close()
+        if self.state is not None:
+            save(self.lab, self.state)
 
     @property
     def control_url(self) -> str:
@@ -70,11 +105,16 @@ class LabServer:
 
 
 async def start_on_a_free_port(
-    config: Config, *, tls: bool = True, sides: bool = False, tries: int = 20
+    config: Config,
+    *,
+    tls: bool = True,
+    sides: bool = False,
+    state: StateFile | None = None,
+    tries: int = 20,
 ) -> LabServer:
     """Start with a port that is free at every host's address (a port given is not changed)."""
     for attempt in range(tries):
-        server = LabServer(config, tls=tls, sides=sides)
+        server = LabServer(config, tls=tls, sides=sides, state=state)
         try:
             await server.start()
         except OSError as error:
@@ -84,3 +124,18 @@ async def start_on_a_free_port(
         else:
             return server
     raise AssertionError
+
+
+def _remember(config: Config, state: StateFile) -> None:
+    """Take passwords from the state if it has them; refuse a pool of another shape."""
+    hosts = state.fact("hosts")
+    if hosts is not None and hosts != config.hosts:
+        raise WrongState(
+            f"{state.path} holds a pool of {hosts} hosts, not {config.hosts}. Ask for {hosts} "
+            "hosts, or name another file."
+        )
+    state.set_fact("hosts", config.hosts)
+    config.password = config.password or state.fact("password") or secrets.token_urlsafe(12)
+    config.bmc_password = state.fact("bmc_password") or config.bmc_password
+    state.set_fact("password", config.password)
+    state.set_fact("bmc_password", config.bmc_password)
