@@ -9,12 +9,16 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import django_stubs_ext
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
 
 from hosting.env import envbool, envchoice, envint, envlist, envsecret, envstr
 from hosting.logs import logging_config
+
+# So that `ModelAdmin[Tenant]` is more than a type checker's word.
+django_stubs_ext.monkeypatch()
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -217,7 +221,7 @@ CSRF_COOKIE_SECURE = TLS
 CSRF_COOKIE_SAMESITE = "Lax"
 SECURE_SSL_REDIRECT = TLS
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
-SECURE_HSTS_SECONDS = envint("HSTS_SECONDS", 31_536_000) if TLS else 0
+SECURE_HSTS_SECONDS = envint("HSTS_SECONDS", 31_536_000) * TLS
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_PROXY_SSL_HEADER = (
@@ -241,7 +245,7 @@ CONTENT_SECURITY_POLICY = {
 
 # Static files: hashed names in production (`manage.py collectstatic`), straight from source elsewhere
 STATIC_URL = "/static/"
-STATIC_ROOT = ROOT / "staticfiles"
+STATIC_ROOT = ROOT / "staticfiles" if PRODUCTION else None
 STATICFILES_DIRS = [ROOT / "frontend" / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

@@ -1,0 +1,121 @@
+# Bulkhead's commands. `make help` lists them; README.md tells the story.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# The moment this was called: `make demo` prints how long it took.
+BEGAN := $(shell date +%s.%N 2>/dev/null)
+# The newest Python that is 3.11 or later.
+PYTHON ?= $(firstword $(foreach name,python3.14 python3.13 python3.12 python3.11 python3 python,\
+	$(shell command -v $(name) >/dev/null 2>&1 && $(name) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+BIN := .venv/bin
+CODE := manage.py conftest.py hosting tenants frontend worker deploy benchmarks
+# What the tools are told of the settings; the demonstration and the tests make their own.
+TOOLS := ENVIRONMENT=development SECRET_KEY=tools DATABASE_URL=postgresql:///none
+
+.PHONY: help
+help:
+	@echo 'Bulkhead: containers, each alone in its own Xen virtual machine'
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^# .* ----+$$/ { sub(/^# /, ""); sub(/ -+$$/, ""); printf "\n%s\n", $$0 } \
+		/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# the two commands ---------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: .installed-local ## Run everything here, with a simulated pool; Ctrl-C stops it
+	@DEMO_BEGAN=$(BEGAN) exec $(BIN)/python -m deploy.demo up
+
+.PHONY: test
+test: .installed-dev ## Everything that CI checks: format, lint, types, contracts, migrations, tests
+	@$(MAKE) format-check lint type contracts migrations-check unit
+
+# demonstration ------------------------------------------------------------------------------------------
+
+.PHONY: demo-reset
+demo-reset: .installed-local ## Forget the demonstration's data and logins
+	@$(BIN)/python -m deploy.demo reset
+
+.PHONY: manage
+manage: .installed-local ## Django's commands beside a running demonstration: make manage ARGS="shell"
+	@$(BIN)/python -m deploy.demo manage $(ARGS)
+
+# checks -------------------------------------------------------------------------------------------------
+
+.PHONY: format-check
+format-check: .installed-dev ## Is the code formatted?
+	$(BIN)/ruff format --check --quiet --diff .
+
+.PHONY: lint
+lint: .installed-dev ## ruff's rules
+	$(BIN)/ruff check --quiet .
+
+.PHONY: type
+type: .installed-dev ## mypy --strict
+	$(BIN)/mypy
+
+.PHONY: contracts
+contracts: .installed-dev ## Who may import whom
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: migrations-check
+migrations-check: .installed-dev ## Do the migrations say what the models say?
+	@$(TOOLS) $(BIN)/python -W ignore manage.py makemigrations --check --dry-run
+
+.PHONY: unit
+unit: .installed-dev ## The tests alone: make unit ARGS="-k places hosting"
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: coverage
+coverage: .installed-dev ## The tests, with what they do not reach
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+# changing things ----------------------------------------------------------------------------------------
+
+.PHONY: format
+format: .installed-dev ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format .
+
+.PHONY: migrations
+migrations: .installed-dev ## Write migrations for changed models
+	@$(TOOLS) $(BIN)/python -W ignore manage.py makemigrations $(ARGS)
+
+.PHONY: lock
+lock: .installed-dev ## Renew requirements/*.txt from pyproject.toml
+	$(BIN)/python deploy/local/lock.py $(ARGS)
+
+# processes, against the servers that DATABASE_URL, REDIS_URL … name -------------------------------------
+
+.PHONY: web
+web: .installed-local ## The web process
+	$(BIN)/python -m uvicorn hosting.asgi:application $(ARGS)
+
+.PHONY: worker
+worker: .installed-local ## A Celery worker for all queues
+	$(BIN)/python -m celery --app hosting worker --queues tenant,recovery,images $(ARGS)
+
+.PHONY: beat
+beat: .installed-local ## Celery's clock
+	$(BIN)/python -m celery --app hosting beat --pidfile= $(ARGS)
+
+.PHONY: follow
+follow: .installed-local ## The follower of one pool: make follow ARGS="<pool name>"
+	$(BIN)/python manage.py follow $(ARGS)
+
+# installation -------------------------------------------------------------------------------------------
+
+.PHONY: install
+install: .installed-dev ## Make .venv with everything, from the lock
+	@$(BIN)/pre-commit install >/dev/null 2>&1 || true
+
+.PHONY: .installed-local .installed-dev
+.installed-local .installed-dev: .python
+	@$(PYTHON) deploy/local/install.py $(@:.installed-%=%)
+
+.PHONY: .python
+.python:
+	@test -n "$(PYTHON)" || { \
+		echo "Bulkhead needs Python 3.11 or later with venv, and found none. On Debian or Ubuntu:" >&2; \
+		echo "    sudo apt-get install python3 python3-venv" >&2; \
+		echo "elsewhere see https://www.python.org/downloads/" >&2; exit 1; }

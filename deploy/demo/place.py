@@ -1,0 +1,91 @@
+"""The demonstration's folder, .demo/: data, secrets, and the lock that keeps it to one at a time."""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# A socket's address holds 107 characters, ours end in "/.s.PGSQL.5432".
+_LONGEST_SOCKET_FOLDER = 90
+
+
+class InUse(Exception):
+    """Another demonstration runs in this folder."""
+
+
+class Place:
+    """Everything a demonstration keeps."""
+
+    def __init__(self, folder: Path = ROOT / ".demo") -> None:
+        self.folder = folder
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Ours alone inside the block, even when we are killed inside it. Raises InUse."""
+        self.folder.mkdir(mode=0o711, exist_ok=True)
+        with self.path("lock").open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise InUse(file.read().strip() or "?") from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def secret(self, name: str, characters: int = 20) -> str:
+        """A random text made at the first request and kept, readable by us alone."""
+        file = self.path(name)
+        with contextlib.suppress(FileNotFoundError):
+            return file.read_text(encoding="utf-8").strip()
+        value = secrets.token_urlsafe(characters)[:characters]
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(value + "\n")
+        return value
+
+    def ports(self, wanted: dict[str, tuple[str, int]]) -> dict[str, int]:
+        """A free port for each name: last time's, else the wanted (address, port), else any."""
+        file = self.path("ports.json")
+        last: dict[str, int] = {}
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            last = json.loads(file.read_text(encoding="utf-8"))
+        chosen = {
+            name: _free_port(address, [last.get(name, port), port])
+            for name, (address, port) in wanted.items()
+        }
+        file.write_text(json.dumps(chosen), encoding="utf-8")
+        return chosen
+
+    @contextmanager
+    def sockets(self) -> Iterator[Path]:
+        """A folder for sockets whose path is short enough for the kernel."""
+        folder = self.path("run")
+        if len(str(folder)) > _LONGEST_SOCKET_FOLDER:
+            folder = Path("/tmp") / f"bulkhead-demo-{os.getuid()}-{os.getpid()}"
+        folder.mkdir(mode=0o711, exist_ok=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_port(address: str, wishes: list[int]) -> int:
+    for port in [*wishes, 0]:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((address, port))
+                return int(probe.getsockname()[1])
+    raise OSError(f"no free port on {address}")

@@ -1,0 +1,96 @@
+"""What runs in a demonstration: the processes of docs/architecture.md, each once."""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from deploy.demo.place import ROOT
+from deploy.demo.supervisor import Child
+from deploy.local.service import Service
+
+LAB_POOL = "lab"
+LAB_HOSTS = 4
+LAB_COORDINATOR = "127.0.64.1"
+WEB_ADDRESS = "127.0.0.1"
+# Stages: what stands on something else is stopped before it.
+_SERVERS, _LAB, _OURS = 0, 1, 2
+
+
+def server(service: Service) -> Child:
+    """PostgreSQL or Redis out of a wheel."""
+    return Child(
+        name=service.name,
+        argv=service.argv(),
+        account=service.account,
+        stop_signal=service.stop_signal,
+        death_signal=service.death_signal,
+        stage=_SERVERS,
+    )
+
+
+def lab(*, port: int, control_port: int, state: str, password: str) -> Child:
+    """The pool of simulated hosts; prints a line that starts with "ready" when it serves."""
+    return Child(
+        name="lab",
+        argv=[
+            *(sys.executable, "-u", "-m", "deploy.lab", "--hosts", str(LAB_HOSTS)),
+            *("--port", str(port), "--control-port", str(control_port)),
+            *("--state", state, "--rate", "1", "--password", password),
+        ],
+        cwd=str(ROOT),
+        stage=_LAB,
+    )
+
+
+def web(environment: Mapping[str, str], port: int) -> Child:
+    argv = [
+        *("-m", "uvicorn", "hosting.asgi:application", "--host", WEB_ADDRESS),
+        *("--port", str(port), "--no-access-log", "--log-level", "warning"),
+        # Seconds: live pages hold their answer open, and would hold the stop.
+        *("--timeout-graceful-shutdown", "2"),
+    ]
+    return _ours("web", argv, environment)
+
+
+def background(environment: Mapping[str, str], pools: Sequence[str]) -> list[Child]:
+    """Everything behind the page: a worker per queue, the clock, and a follower per pool."""
+    return [
+        *(_ours("follower", ["manage.py", "follow", pool], environment) for pool in pools),
+        _worker("tenant", environment, concurrency=2),
+        _worker("recovery", environment, concurrency=1),
+        _worker("images", environment, concurrency=1),
+        _ours(
+            "beat",
+            [*_CELERY, "beat", *_QUIET, "--schedule", ".demo/beat", "--pidfile="],
+            environment,
+        ),
+    ]
+
+
+def setup(environment: Mapping[str, str]) -> Child:
+    """Migrations, the operator's login, the pool's enrolment; ends by itself."""
+    return _ours("setup", ["-m", "deploy.demo.setup"], environment, restarts=False)
+
+
+_CELERY = ["-m", "celery", "--app", "hosting", "--quiet", "--workdir", str(ROOT)]
+_QUIET = ["--loglevel", "WARNING"]
+
+
+def _worker(queue: str, environment: Mapping[str, str], *, concurrency: int) -> Child:
+    argv = [
+        *(*_CELERY, "worker", *_QUIET, "--queues", queue, "--concurrency", str(concurrency)),
+        *("--hostname", f"{queue}@%h", "--without-gossip", "--without-mingle"),
+    ]
+    return _ours(queue, argv, environment)
+
+
+def _ours(
+    name: str, argv: Sequence[str], environment: Mapping[str, str], *, restarts: bool = True
+) -> Child:
+    return Child(
+        name=name,
+        argv=[sys.executable, "-u", *argv],
+        environment=environment,
+        cwd=str(ROOT),
+        stage=_OURS,
+        restarts=restarts,
+    )

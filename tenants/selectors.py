@@ -1,0 +1,52 @@
+"""Reading: a tenant, its people, tokens and quota."""
+
+from hashlib import sha256
+
+from django.db.models import F, QuerySet
+
+from hosting.errors import NotFound
+from tenants.models import ApiToken, Membership, Tenant, User
+
+
+def tenants_of(user: User) -> QuerySet[Tenant]:
+    """Those `user` belongs to."""
+    return Tenant.objects.held_by(user)
+
+
+def find_tenant(*, user: User, slug: str) -> Tenant:
+    """The tenant `slug` if `user` belongs to it. Raises NotFound: strangers learn nothing."""
+    tenant = tenants_of(user).filter(slug=slug).first()
+    if tenant is None:
+        raise NotFound(slug=slug)
+    return tenant
+
+
+def membership_of(user: User, tenant: Tenant) -> Membership | None:
+    """What `user` is in `tenant`."""
+    return Membership.objects.filter(user=user, tenant=tenant).first()
+
+
+def members_of(tenant: Tenant) -> QuerySet[Membership]:
+    """Its people, by name."""
+    return tenant.memberships.select_related("user").order_by("user__username")
+
+
+def tokens_of(tenant: Tenant) -> QuerySet[ApiToken]:
+    """All its tokens, the newest first, dead ones too."""
+    return tenant.tokens.select_related("created_by")
+
+
+def find_token(secret: str) -> ApiToken | None:
+    """The live token whose secret this is. Its maker must still belong to the tenant."""
+    return (
+        ApiToken.objects.live()
+        .filter(digest=digest_of(secret))
+        .filter(created_by__is_active=True, tenant__memberships__user=F("created_by"))
+        .select_related("tenant", "created_by")
+        .first()
+    )
+
+
+def digest_of(secret: str) -> str:
+    """What is kept of a token. The secret is random and long: a plain hash cannot be searched back."""
+    return sha256(secret.encode()).hexdigest()
