@@ -164,7 +164,7 @@ class Database:
 
     # --- writing
 
-    def create(self, cls: str, *, ref: str | None = None, **values: Any) -> Row:
+    def create(self, cls: str, /, *, ref: str | None = None, **values: Any) -> Row:
         """Add an object; fields not given take the datamodel's default or the type's empty value."""
         table = self.tables[cls]
         fields = {

@@ -113,7 +113,11 @@ class Events:
                 del self._sessions[session]
 
     def since(self, subscription: Subscription, token: Token) -> tuple[list[Any], Token]:
-        """Adds, then mods, then deletions after the token, and the token after them."""
+        """Adds, then mods, then deletions after the token, and the token after them.
+
+        Deleted messages are told of whether or not they existed at the token (recorded:
+        event_first).
+        """
         adds: list[Any] = []
         mods: list[Any] = []
         deletions: list[Any] = []
@@ -156,7 +160,7 @@ class Events:
         for deleted, created, ref in reversed(table.deletions):
             if deleted <= after:
                 return
-            if created <= after and subscription.includes(name, ref):
+            if (created <= after or name == "message") and subscription.includes(name, ref):
                 yield deleted, ref
 
     def valid_ref_counts(self) -> dict[str, int]:

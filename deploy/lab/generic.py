@@ -39,16 +39,17 @@ def _get_all_records(call: Call, message: Message, values: list[Any]) -> dict[st
 
 
 def _get_all_records_where(call: Call, message: Message, values: list[Any]) -> dict[str, Any]:
-    return {row.ref: row.record for row in _matching(call, message, values[0])}
+    return {row.ref: row.record for row in matching(call, message.cls, values[0])}
 
 
 def _get_all_where(call: Call, message: Message, values: list[Any]) -> list[str]:
-    return [row.ref for row in _matching(call, message, values[0])]
+    return [row.ref for row in matching(call, message.cls, values[0])]
 
 
-def _matching(call: Call, message: Message, text: str) -> list[Row]:
+def matching(call: Call, cls: str, text: str) -> list[Row]:
+    """The objects of a class that an expression is true of."""
     expression = Expression.parse(text)
-    return [row for row in call.db.all(message.cls) if expression.matches(row)]
+    return [row for row in call.db.all(cls) if expression.matches(row)]
 
 
 def _get_by_uuid(call: Call, message: Message, values: list[Any]) -> str:

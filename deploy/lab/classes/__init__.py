@@ -3,5 +3,6 @@
 Importing this package registers every message with a meaning of its own.
 """
 
+from deploy.lab.classes import message as _message  # noqa: F401
 from deploy.lab.classes import network as _network  # noqa: F401
 from deploy.lab.classes import vm_lifecycle as _vm_lifecycle  # noqa: F401
