@@ -7,6 +7,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from deploy.lab.database import Row
 from deploy.lab.errors import XapiError
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Faults:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.rules: list[Rule] = []
+        self.failing_imports = 0
+        """How many of the next uploads fail after their 200 has been sent."""
         self._ids = itertools.count(1)
 
     def inject(
@@ -87,3 +90,22 @@ class Faults:
         """Meet a call after it was executed: its answer may be lost."""
         if self.rules and self._take(method, host, "drop_after") is not None:
             raise ConnectionDropped
+
+    def take_failing_import(self) -> bool:
+        """True when this upload is to fail."""
+        if self.failing_imports <= 0:
+            return False
+        self.failing_imports -= 1
+        return True
+
+    def overflow_events(self) -> None:
+        """Forget every deletion, as happens when more than 512 of a class come between two calls.
+
+        A follower that was away misses them, and can tell only by `valid_ref_counts`.
+        """
+        for table in self.lab.db.tables.values():
+            table.deletions.clear()
+
+    def leave_free(self, sr: Row, free_bytes: int) -> None:
+        """Make the storage repository as small as leaves this much room on it."""
+        self.lab.db.update(sr, physical_size=sr.physical_utilisation + free_bytes)

@@ -1,0 +1,63 @@
+"""Ten minutes of fifty clients calling at random while things break (SOAK_SECONDS; 20 by default)."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from deploy.lab.lab import Config
+from deploy.lab.server import start_on_a_free_port
+from deploy.lab.tests.soak import inconsistencies, soak
+
+SECONDS = float(os.environ.get("SOAK_SECONDS", "20"))
+GROWTH = 1.15
+"""The most that memory may grow from the first tenth of the run to its end."""
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+async def endure() -> tuple[object, list[str], list[float]]:
+    config = Config(hosts=4, rate=20.0, wrong_password_delay=0.1, memory_per_host=8 << 30)
+    server = await start_on_a_free_port(config, tls=False)
+    try:
+        sizes = []
+        tally = await soak(server, seconds=SECONDS / 10)
+        for part in range(9):
+            gc.collect()
+            sizes.append(float(resident_bytes()))
+            more = await soak(server, seconds=SECONDS / 10, seed=100 * (part + 2))
+            tally.calls += more.calls
+            tally.dropped += more.dropped
+            tally.answers += more.answers
+            tally.surprises += more.surprises
+        # Whatever waits its turn gives up or gets it within two hours of lab time.
+        server.lab.clock.set_rate(1.0)
+        await server.lab.clock.advance(3 * 3600.0)
+        gc.collect()
+        sizes.append(float(resident_bytes()))
+        return tally, inconsistencies(server.lab), sizes
+    finally:
+        await server.stop()
+
+
+@pytest.mark.slow
+def test_fifty_clients_calling_at_random_find_no_error_of_the_labs_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        tally, broken, sizes = asyncio.run(endure())
+    print(tally.calls, "calls,", tally.dropped, "dropped;", tally.answers.most_common(40))
+    assert not [record.getMessage() for record in caplog.records][:5]
+    assert not tally.surprises[:5]
+    assert not broken[:10]
+    assert tally.calls > 20 * SECONDS
+    assert tally.answers["ok"] > 0.2 * tally.calls
+    assert max(sizes[1:]) < GROWTH * sizes[0] + (64 << 20), sizes
