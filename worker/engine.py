@@ -28,7 +28,7 @@ from django.db.models.functions import Now
 from hosting.fleet.models import Pool
 from hosting.operations.bell import ring_on_commit
 from hosting.operations.choices import Queue, State, Trouble, What, kinds_in, longest_step
-from hosting.operations.models import SUBJECTS, UNHEARD, Operation, OperationEvent
+from hosting.operations.models import UNHEARD, WITH_POOL, Operation, OperationEvent
 from hosting.operations.services import promote_successors
 from worker.hypervisor.port import (
     Busy,
@@ -112,7 +112,7 @@ def _reread(operation: Operation) -> Operation | None:
 
 
 def _held_by(uuid: UUID, token: UUID | None) -> Operation | None:
-    held = Operation.objects.select_related(*SUBJECTS).filter(uuid=uuid, lease_token=token)
+    held = Operation.objects.select_related(*WITH_POOL).filter(uuid=uuid, lease_token=token)
     return held.first()
 
 

@@ -19,8 +19,10 @@ from hosting.operations.choices import ENDED, Queue, State, Trouble, What, kinds
 UNHEARD = timedelta(seconds=30)
 
 # The columns of which exactly one says what an operation is about. To add one: the foreign key, its name
-# here, and a migration; both rules about it follow.
+# in both lines here, and a migration; every rule about it follows.
 SUBJECTS = ("pool", "host")
+# How to read each together with its pool, in one query.
+WITH_POOL = ("pool", "host__pool")
 
 
 def _exactly_one_subject() -> Q:

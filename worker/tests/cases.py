@@ -1,0 +1,89 @@
+"""For each workflow: how to begin it, and how to tell that it arrived or left nothing behind.
+
+A workflow without a case here fails test_every_workflow.py.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from hosting.fleet.models import Host
+from hosting.fleet.tests.makers import make_host, make_pool
+from hosting.operations.models import Operation
+from worker.tests.shed import NEEDS, Shed, douse, furnish, furnish_all
+
+
+class Case(ABC):
+    """One fresh world for one run of one workflow."""
+
+    kind: ClassVar[str]
+    hypervisor: Any
+    operation: Operation
+
+    @abstractmethod
+    def assert_arrived(self) -> None:
+        """The goal is reached, once."""
+
+    @abstractmethod
+    def assert_left_nothing(self) -> None:
+        """Neither our rows nor the hypervisor hold anything of it."""
+
+
+class FurnishCase(Case):
+    kind = furnish.kind
+
+    def __init__(self) -> None:
+        self.hypervisor = Shed()
+        self.host = make_host()
+        self.operation = Operation.objects.create(kind=self.kind, host=self.host, requested_by="t")
+
+    def assert_arrived(self) -> None:
+        assert self.hypervisor.lamps == {self.host.name: True}
+        assert self.hypervisor.made == 1
+        self.host.refresh_from_db()
+        assert (self.host.memory_reserved_bytes, self.host.bmc_username) == (NEEDS, "lit")
+
+    def assert_left_nothing(self) -> None:
+        assert not self.hypervisor.lamps
+        self.host.refresh_from_db()
+        assert self.host.memory_reserved_bytes == 0
+
+
+class FurnishAllCase(Case):
+    kind = furnish_all.kind
+
+    def __init__(self) -> None:
+        self.hypervisor = Shed()
+        self.pool = make_pool()
+        for name in ("one", "two"):
+            make_host(self.pool, name=name)
+        self.operation = Operation.objects.create(kind=self.kind, pool=self.pool, requested_by="t")
+
+    def assert_arrived(self) -> None:
+        assert self.hypervisor.lamps == {"one": True, "two": True}
+        assert Host.objects.filter(pool=self.pool, memory_reserved_bytes=NEEDS).count() == 2
+
+    def assert_left_nothing(self) -> None:
+        raise AssertionError("it only goes forward")
+
+
+class DouseCase(Case):
+    kind = douse.kind
+
+    def __init__(self) -> None:
+        self.hypervisor = Shed(lamps={"xen-1": True})
+        self.operation = Operation.objects.create(
+            kind=self.kind, host=make_host(), requested_by="t"
+        )
+
+    def assert_arrived(self) -> None:
+        assert not self.hypervisor.lamps
+
+    def assert_left_nothing(self) -> None:
+        raise AssertionError("it only goes forward")
+
+
+CASES: dict[str, type[Case]] = {
+    case.kind: case for case in (FurnishCase, FurnishAllCase, DouseCase)
+}

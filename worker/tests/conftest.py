@@ -1,0 +1,34 @@
+"""Fixtures of the worker's tests."""
+
+from uuid import UUID
+
+import pytest
+
+from hosting.fleet.models import Host
+from hosting.fleet.tests.makers import make_host
+from hosting.operations import bell
+from hosting.operations.models import Operation
+from worker.tests.shed import Shed, furnish  # registers the workflows that only tests know
+
+
+@pytest.fixture(autouse=True)
+def rung(monkeypatch: pytest.MonkeyPatch) -> list[UUID]:
+    """No broker in these tests: the operations for which a worker would have been rung."""
+    heard: list[UUID] = []
+    monkeypatch.setattr(bell, "_ring", lambda asked: heard.extend(uuid for uuid, _ in asked))
+    return heard
+
+
+@pytest.fixture
+def shed() -> Shed:
+    return Shed()
+
+
+@pytest.fixture
+def host(db: None) -> Host:
+    return make_host()
+
+
+@pytest.fixture
+def operation(host: Host) -> Operation:
+    return Operation.objects.create(kind=furnish.kind, host=host, requested_by="test")
