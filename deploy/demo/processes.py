@@ -24,6 +24,7 @@ def server(service: Service) -> Child:
         stop_signal=service.stop_signal,
         death_signal=service.death_signal,
         stage=_SERVERS,
+        quiet=True,
     )
 
 

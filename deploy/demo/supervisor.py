@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -24,6 +25,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _STEADY = 60.0  # a child that ran this long starts its next pause from the shortest again
 _TICK = 0.1
 _LONGEST_LINE = 64 * 1024
+_KEPT_LINES = 100
 
 
 class Stopped(Exception):
@@ -49,6 +51,8 @@ class Child:
     # Children of a higher stage are stopped first; those of one stage together.
     stage: int = 1
     restarts: bool = True
+    # What a quiet child says is shown only when it ends unasked.
+    quiet: bool = False
 
 
 class _Running:
@@ -61,7 +65,8 @@ class _Running:
         self.pause = _FIRST_PAUSE
         self.due: float | None = None
         self.rest = b""
-        self.seen: list[str] = []
+        self.opening: list[str] = []
+        self.latest: deque[str] = deque(maxlen=_KEPT_LINES)
 
     def lines(self, data: bytes) -> Iterator[str]:
         *whole, self.rest = (self.rest + data).split(b"\n")
@@ -135,7 +140,7 @@ class Supervisor:
             line.startswith(opening)
             for running in self._children
             if running.child.name == name
-            for line in running.seen
+            for line in running.opening
         )
 
     def forever(self) -> NoReturn:
@@ -159,7 +164,8 @@ class Supervisor:
 
     def _spawn(self, running: _Running) -> None:
         child = running.child
-        running.due, running.rest, running.seen = None, b"", []
+        running.due, running.rest, running.opening = None, b"", []
+        running.latest.clear()
         running.started = time.monotonic()
         running.process = subprocess.Popen(
             child.argv,
@@ -197,9 +203,12 @@ class Supervisor:
         except BlockingIOError:
             return False
         for line in running.lines(data or b"\n" * bool(running.rest)):
-            if len(running.seen) < 100:
-                running.seen.append(line)
-            self.console.says(running.child.name, line)
+            if len(running.opening) < _KEPT_LINES:
+                running.opening.append(line)
+            if running.child.quiet:
+                running.latest.append(line)
+            else:
+                self.console.says(running.child.name, line)
         if not data:
             self._selector.unregister(stream)
             stream.close()
@@ -221,6 +230,8 @@ class Supervisor:
         self._drain(running)
         _kill_group(process.pid)
         running.process = None
+        for line in running.latest:
+            self.console.says(running.child.name, line)
         if not running.child.restarts:
             raise GaveUp(f"{running.child.name} ended ({_ending(process.returncode)})")
         if now - running.started > _STEADY:

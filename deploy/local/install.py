@@ -6,6 +6,7 @@ some 16 s); pip fetches uv, and does the installing itself where uv cannot be ha
 """
 
 import hashlib
+import os
 import subprocess
 import sys
 import time
@@ -88,7 +89,8 @@ def _install_by_pip(lock: Path) -> bool:
 
 
 def _run(command: list[str]) -> bool:
-    return subprocess.run(command, timeout=1800, check=False).returncode == 0
+    environment = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore"}
+    return subprocess.run(command, env=environment, timeout=1800, check=False).returncode == 0
 
 
 if __name__ == "__main__":

@@ -84,11 +84,24 @@ class Postgres:
             str(_programs() / "postgres"),
             *("-D", str(self.data), "-k", str(self.sockets), "-h", ""),
             *("-c", "unix_socket_permissions=0700", "-c", "max_connections=200"),
-            *("-c", "log_min_messages=warning", "-c", "log_checkpoints=off"),
+            *("-c", "log_checkpoints=off"),
             *(() if self.durable else _FORGETFUL),
         ]
 
     def is_ready(self) -> bool:
+        # Its own word first: each connection refused meanwhile would be a line in its log.
+        return self._says_ready() and self._answers()
+
+    def _says_ready(self) -> bool:
+        """By postmaster.pid, whose first line is the process and whose eighth is its state."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+            os.kill(int(lines[0]), 0)
+        except (OSError, ValueError, IndexError):
+            return False
+        return len(lines) >= 8 and lines[7].strip() == "ready"
+
+    def _answers(self) -> bool:
         try:
             psycopg.connect(self.url("postgres"), connect_timeout=5).close()
         except psycopg.OperationalError:
