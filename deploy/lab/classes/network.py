@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from deploy.lab.classes.wiring import DEFAULT_MTU, attach_network, pif_on, reach
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 LONGEST_BRIDGE = 15
 RESERVED_BRIDGES = ("xen", "xapi", "vif", "tap", "eth")
-DEFAULT_MTU = 1500
 CONFLICTING_PURPOSE = {"nbd": "insecure_nbd", "insecure_nbd": "nbd"}
 
 
@@ -50,38 +50,11 @@ def is_available(lab: Lab, network: Row, host: Row) -> bool:
     return not holders or host.ref in holders
 
 
-def pif_on(lab: Lab, network: Row, host: Row) -> Row | None:
-    """The PIF that connects the network to the host (there is at most one)."""
-    of_host = len(host.PIFs) <= len(network.PIFs)
-    for pif in lab.db.rows("PIF", host.PIFs if of_host else network.PIFs):
-        if (pif.network == network.ref) if of_host else (pif.host == host.ref):
-            return pif
-    return None
-
-
 def check_attachable(lab: Lab, network: Row, host: Row) -> None:
     """Raise HOST_CANNOT_ATTACH_NETWORK when the network's PIF on the host belongs to a bond."""
     pif = pif_on(lab, network, host)
     if pif is not None and pif.bond_slave_of != NULL:
         raise XapiError("HOST_CANNOT_ATTACH_NETWORK", host.ref, network.ref)
-
-
-def check_managed(network: Row) -> None:
-    if not network.managed:
-        raise XapiError("NETWORK_UNMANAGED", network.ref)
-
-
-def check_unused_on(lab: Lab, network: Row, host: str) -> None:
-    """Raise VIF_IN_USE [network, vif] when a live VM of the host has an interface there."""
-    for vif in lab.db.rows("VIF", network.VIFs):
-        vm = lab.db.find("VM", vif.VM)
-        if (
-            vif.currently_attached
-            and vm is not None
-            and vm.resident_on == host
-            and vm.power_state in ("Running", "Paused")
-        ):
-            raise XapiError("VIF_IN_USE", network.ref, vif.ref)
 
 
 def _hosts_of_running_vms(lab: Lab, network: Row) -> set[str]:
@@ -139,16 +112,8 @@ def destroy(call: Call, network: Row) -> None:
 
 @message("network.attach")
 def attach(call: Call, network: Row, host: str) -> None:
-    """Bring the network's PIF up on the host. Raises BRIDGE_NOT_AVAILABLE, CANNOT_PLUG_BOND_SLAVE."""
-    where = call.db.get("host", host)
-    if not network.managed:
-        raise XapiError("BRIDGE_NOT_AVAILABLE", network.bridge)
-    pif = pif_on(call.lab, network, where)
-    if pif is None or not pif.managed:
-        return
-    if pif.bond_slave_of != NULL:
-        raise XapiError("CANNOT_PLUG_BOND_SLAVE", pif.ref)
-    call.db.update(pif, currently_attached=True)
+    """Bring the network up on a host. Raises BRIDGE_NOT_AVAILABLE, CANNOT_PLUG_BOND_SLAVE."""
+    attach_network(call.lab, network, reach(call, host), again=True)
 
 
 @message("network.set_default_locking_mode")

@@ -1,0 +1,142 @@
+"""VLANs: one PIF a host and tag, singly or on every live host at once.
+
+Facts: XAPI.md 3, xen-api xapi_vlan.ml and xapi_pool.ml; recorded: vlan_per_host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from deploy.lab.classes import pif as pifs
+from deploy.lab.classes.wiring import (
+    check_managed,
+    check_network_managed,
+    check_not_connected,
+    check_unprotected,
+    reach,
+)
+from deploy.lab.database import Row, new_ref
+from deploy.lab.dispatch import Call, message
+from deploy.lab.errors import XapiError
+from deploy.lab.schema import NULL
+
+if TYPE_CHECKING:
+    from deploy.lab.lab import Lab
+
+DUMMY_MAC = "fe:ff:ff:ff:ff:ff"
+HIGHEST_TAG = 4094
+
+
+@message("VLAN.create")
+def create(call: Call, tagged_pif: str, tag: int, network: str) -> str:
+    pif = call.db.get("PIF", tagged_pif)
+    return make(call, pif, tag, call.db.get("network", network)).ref
+
+
+def make(call: Call, tagged: Row, tag: int, network: Row) -> Row:
+    """Tag the PIF's traffic for the network and bring it up.
+
+    Raises NETWORK_UNMANAGED, NETWORK_ALREADY_CONNECTED, PIF_UNMANAGED,
+    CANNOT_ADD_VLAN_TO_BOND_SLAVE, PIF_IS_VLAN, IS_TUNNEL_ACCESS_PIF, VLAN_TAG_INVALID,
+    PIF_VLAN_EXISTS, CANNOT_CONTACT_HOST.
+    """
+    host = reach(call, tagged.host)
+    check_network_managed(network)
+    check_not_connected(call.lab, network, host)
+    check_managed(tagged)
+    _check_carries_vlans(tagged)
+    if not 0 <= tag <= HIGHEST_TAG:
+        raise XapiError("VLAN_TAG_INVALID", str(tag))
+    if any(vlan.tag == tag for vlan in call.db.rows("VLAN", tagged.VLAN_slave_of)):
+        raise XapiError("PIF_VLAN_EXISTS", tagged.device)
+    vlan = record(call.lab, tagged, tag, network)
+    pifs.plug_here(call.lab, call.db.get("PIF", vlan.untagged_PIF))
+    return vlan
+
+
+def _check_carries_vlans(pif: Row) -> None:
+    if pif.tunnel_access_PIF_of:
+        raise XapiError("IS_TUNNEL_ACCESS_PIF", pif.ref)
+    if pif.VLAN_master_of != NULL:
+        raise XapiError("PIF_IS_VLAN", pif.ref)
+    if pif.bond_slave_of != NULL:
+        raise XapiError("CANNOT_ADD_VLAN_TO_BOND_SLAVE", pif.ref)
+
+
+def record(lab: Lab, tagged: Row, tag: int, network: Row) -> Row:
+    """The VLAN and its untagged PIF, which is down; MTU and metrics are the tagged PIF's."""
+    vlan = new_ref()
+    untagged = pifs.make(
+        lab,
+        device=tagged.device,
+        network=network.ref,
+        host=tagged.host,
+        MAC=DUMMY_MAC,
+        MTU=tagged.MTU,
+        VLAN=tag,
+        metrics=tagged.metrics,
+        VLAN_master_of=vlan,
+        IPv6=[""],
+    )
+    return lab.db.create(
+        "VLAN", ref=vlan, tagged_PIF=tagged.ref, untagged_PIF=untagged.ref, tag=tag
+    )
+
+
+@message("VLAN.destroy")
+def destroy(call: Call, vlan: Row) -> None:
+    remove(call, vlan)
+
+
+def remove(call: Call, vlan: Row) -> None:
+    """Raises VIF_IN_USE and whatever else forbids unplugging the PIF."""
+    pif = call.db.find("PIF", vlan.untagged_PIF)
+    if pif is None:
+        call.db.delete(vlan)
+        return
+    reach(call, pif.host)
+    if pif.bond_slave_of != NULL or pif.bond_master_of:
+        raise XapiError("PIF_ALREADY_BONDED", pif.ref)
+    check_unprotected(call.lab, pif)
+    pifs.unplug_here(call.lab, pif)
+    call.db.delete(vlan)
+    call.db.delete(pif)
+
+
+@message("pool.create_VLAN_from_PIF")
+def create_from_pif(call: Call, pif: str, network: str, tag: int) -> list[str]:
+    """The VLAN on every live host that has a PIF on the given one's network; all or none."""
+    base = call.db.get("network", call.db.get("PIF", pif).network)
+    return _create_on_all(call, call.db.rows("PIF", base.PIFs), network, tag)
+
+
+@message("pool.create_VLAN")
+def create_by_device(call: Call, device: str, network: str, tag: int) -> list[str]:
+    """The VLAN on the PIF of that name of every live host; all or none."""
+    found = [
+        pif
+        for pif in call.db.all("PIF")
+        if pif.device == device and pif.VLAN == -1 and pif.physical
+    ]
+    return _create_on_all(call, found, network, tag)
+
+
+def _create_on_all(call: Call, bases: list[Row], network: str, tag: int) -> list[str]:
+    target = call.db.get("network", network)
+    made: list[Row] = []
+    try:
+        for base in bases:
+            if _is_live(call, base.host):
+                made.append(make(call, base, tag, target))
+    except XapiError:
+        for vlan in made:
+            with contextlib.suppress(XapiError):
+                remove(call, vlan)
+        raise
+    return [vlan.untagged_PIF for vlan in made]
+
+
+def _is_live(call: Call, host: str) -> bool:
+    metrics = call.db.find("host_metrics", call.db.get("host", host).metrics)
+    return metrics is not None and bool(metrics.live)
