@@ -5,7 +5,7 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from worker.hypervisor.port import Gone, TaskHandle
-from worker.hypervisor.xapi.records import NULL, Raw, is_null, task_handle
+from worker.hypervisor.xapi.records import Raw, is_null, task_handle
 from worker.hypervisor.xapi.session import PoolSession
 
 T = TypeVar("T")
@@ -113,11 +113,7 @@ class Calls:
 
 def _literal(value: str | bool) -> str:
     if isinstance(value, bool):
-        return "true" if value else "false"
+        return '"true"' if value else '"false"'  # recorded: where_expressions
     if '"' in value or "\\" in value:
         raise ValueError("a name of ours has no quotes")
     return f'"{value}"'
-
-
-def ref_or_null(ref: str | None) -> str:
-    return ref if ref is not None else NULL

@@ -57,7 +57,7 @@ class Candidates:
             if not new or new == self._all:
                 return
             self._all = new
-        log.info("candidates replaced", extra={"addresses": [c.address for c in new]})
+        log.info("candidates replaced: %s", ", ".join(c.address for c in new))
         if self._changed is not None:
             self._changed(new)
 

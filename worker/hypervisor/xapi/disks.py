@@ -266,7 +266,7 @@ def _stream(exchange: Exchange, stream: Iterable[bytes], deadline: float) -> Non
         while exchange.recv():
             continue
     except OSError as error:
-        log.warning("import cut short", extra={"error": repr(error)})
+        log.warning("import cut short: %r", error)
     finally:
         exchange.close()
 

@@ -15,13 +15,12 @@ What it guards against (xapi_event.ml, db_cache_types.ml; recorded: event_first,
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from worker.hypervisor.port import Changes, Record, Removed, UntranslatedFailure
 from worker.hypervisor.xapi import records
 from worker.hypervisor.xapi.records import Raw
-from worker.hypervisor.xapi.session import PoolSession
 
 log = logging.getLogger(__name__)
 
@@ -171,10 +170,20 @@ class Mirror:
         return self.rows[kind].get(ref, {})
 
 
+class EventSource(Protocol):
+    """What a watcher needs of the session."""
+
+    @property
+    def epoch(self) -> int: ...
+    def connect(self) -> int: ...
+    def long_poll(self, method: str, *args: object, timeout: float) -> Any: ...
+    def read(self, method: str, *args: object, timeout: float | None = None) -> Any: ...
+
+
 class XapiWatcher:
     """See `port.Watcher`. One per pool is plenty: event.from is among xapi's dearest calls."""
 
-    def __init__(self, session: PoolSession) -> None:
+    def __init__(self, session: EventSource) -> None:
         self._session = session
         self._mirror = Mirror()
         self._token = ""
@@ -214,7 +223,7 @@ class XapiWatcher:
         self._apply(answer)
         self._epoch = epoch
         self.resyncs += 1
-        log.info("watcher started over", extra={"epoch": epoch})
+        log.info("watcher started over")
         return self._said(full=True)
 
     def _ask(self, token: str, seconds: float) -> Any:
@@ -262,7 +271,7 @@ class XapiWatcher:
                 yield kind, difference
 
     def _reload(self, kind: str) -> None:
-        log.warning("class read again: events were missed", extra={"class": kind})
+        log.warning("events were missed, class read again: %s", kind)
         snapshots = self._session.read(f"{CLASSES[kind]}.get_all_records", timeout=60.0)
         self._mirror.replace(kind, snapshots)
         self.reloads += 1

@@ -51,7 +51,7 @@ class Hosts:
         except XenAPI.Failure:
             return True
         except TransportError as error:
-            log.info("host does not answer", extra={"host": str(host), "error": repr(error)})
+            log.info("host %s does not answer: %r", host, error)
             return False
         finally:
             channel.close()

@@ -77,7 +77,7 @@ def log_out(login: Login) -> None:
     try:
         channel.xml("session.logout", (login.reference,), LOG_OUT_SECONDS)
     except (XenAPI.Failure, TransportError) as error:
-        log.info("logout failed", extra={"endpoint": str(login.endpoint), "error": repr(error)})
+        log.info("no logout at %s: %r", login.endpoint, error)
     finally:
         channel.close()
 
@@ -133,7 +133,7 @@ class Probe:
                 self.rejected_certificates.add(endpoint)
             self._answers.put(error.reason)
         except Exception:
-            log.exception("probe failed", extra={"endpoint": str(endpoint)})
+            log.exception("probe of %s failed", endpoint)
             self._answers.put("no_answer")
         else:
             self._arrive(login)
@@ -148,7 +148,8 @@ class Probe:
             return
         if self._winner is not None and self._winner.endpoint != login.endpoint:
             log.warning(
-                "two hosts say they are the master",
-                extra={"chosen": str(self._winner.endpoint), "other": str(login.endpoint)},
+                "two hosts say they are the master: %s (chosen) and %s",
+                self._winner.endpoint,
+                login.endpoint,
             )
         log_out(login)

@@ -178,9 +178,9 @@ class PoolSession:
 
     def _once(self, wire: Wire, method: str, args: Sequence[object], timeout: float) -> Any:
         login = self._session()
-        channel = self._local.get(login.endpoint, login.candidate.certificate)
-        send = channel.xml if wire == "xml" else channel.json
         try:
+            channel = self._local.get(login.endpoint, login.candidate.certificate)
+            send = channel.xml if wire == "xml" else channel.json
             return send(method, (login.reference, *args), timeout)
         except XenAPI.Failure as failure:
             if code_of(failure) not in _LOST:
@@ -222,7 +222,7 @@ class PoolSession:
             if self._current is not login:
                 return  # another thread has seen it already
             self.sessions_lost += 1
-            log.warning("session lost", extra={"endpoint": str(login.endpoint)})
+            log.warning("session lost at %s", login.endpoint)
             if code_of(failure) == "HOST_IS_SLAVE" and len(failure.details) > 1:
                 self._hint = str(failure.details[1])
             self._drop(login)
@@ -246,10 +246,7 @@ class PoolSession:
         try:
             channel.json("session.get_this_host", (login.reference, login.reference), CHECK_SECONDS)
         except (XenAPI.Failure, TransportError) as error:
-            log.warning(
-                "master does not answer",
-                extra={"endpoint": str(login.endpoint), "error": repr(error)},
-            )
+            log.warning("master at %s does not answer: %r", login.endpoint, error)
             return False
         finally:
             channel.close()
@@ -291,7 +288,7 @@ class PoolSession:
                     return None
                 candidate = master
             except TransportError as error:
-                log.warning("login failed", extra={"at": candidate.address, "error": repr(error)})
+                log.warning("no login at %s: %r", candidate.address, error)
                 return None
             except Unreachable as error:
                 if error.reason == "credentials":
@@ -309,22 +306,22 @@ class PoolSession:
         except ValueError:
             candidate = None
         if candidate is None:
-            log.warning("not followed: no host of the pool we know", extra={"address": address})
+            log.warning("not followed, no host of the pool that we know: %s", address)
         return candidate
 
     # candidates ---------------------------------------------------------------------------------
 
     def _learn_candidates(self, login: Login, rejected: frozenset[Endpoint]) -> None:
         """Replace the list by the pool's hosts. Failing here does not fail the login."""
-        channel = self._local.get(login.endpoint, login.candidate.certificate)
         try:
+            channel = self._local.get(login.endpoint, login.candidate.certificate)
             hosts = channel.json("host.get_all_records", (login.reference,), self.timeout)
             found = [
                 self._candidate_of(channel, login, ref, host, rejected)
                 for ref, host in hosts.items()
             ]
         except (XenAPI.Failure, TransportError) as error:
-            log.warning("hosts not read at login", extra={"error": repr(error)})
+            log.warning("hosts not read at login: %r", error)
             return
         self.candidates.replace(candidate for candidate in found if candidate is not None)
 
@@ -347,7 +344,7 @@ class PoolSession:
                 "host.get_server_certificate", (login.reference, ref), CHECK_SECONDS
             )
         except (XenAPI.Failure, TransportError) as error:
-            log.warning("certificate not read", extra={"host": str(uuid), "error": repr(error)})
+            log.warning("certificate of host %s not read: %r", uuid, error)
             return known
         return Candidate(known.address if known else address, str(certificate), uuid)
 

@@ -114,7 +114,12 @@ class PinnedConnection(http.client.HTTPSConnection):
     """One kept-alive connection, used by one thread."""
 
     def __init__(self, endpoint: Endpoint, certificate: str) -> None:
-        super().__init__(endpoint.host, endpoint.port, context=pinned_context(certificate))
+        """Raises TransportError when what is pinned is no certificate."""
+        try:
+            context = pinned_context(certificate)
+        except ssl.SSLError as error:
+            raise TransportError("certificate", sent=False) from error
+        super().__init__(endpoint.host, endpoint.port, context=context)
         self._last_used = 0.0
 
     def ready(self, timeout: float) -> None:
@@ -258,3 +263,8 @@ class Channel:
     def close(self) -> None:
         self._transport.close()
         self._json.close()
+
+    def __del__(self) -> None:
+        # Channels are kept per thread and end with it; their sockets must not outlive them.
+        if hasattr(self, "_json"):
+            self.close()
