@@ -69,7 +69,7 @@ def background(environment: Mapping[str, str], pools: Sequence[str]) -> list[Chi
 
 def setup(environment: Mapping[str, str]) -> Child:
     """Migrations, the operator's login, the pool's enrolment; ends by itself."""
-    return _ours("setup", ["-m", "deploy.demo.setup"], environment, restarts=False)
+    return _ours("setup", ["-m", "deploy.demo.setup"], environment)
 
 
 _CELERY = ["-m", "celery", "--app", "hosting", "--quiet", "--workdir", str(ROOT)]
@@ -84,14 +84,11 @@ def _worker(queue: str, environment: Mapping[str, str], *, concurrency: int) -> 
     return _ours(queue, argv, environment)
 
 
-def _ours(
-    name: str, argv: Sequence[str], environment: Mapping[str, str], *, restarts: bool = True
-) -> Child:
+def _ours(name: str, argv: Sequence[str], environment: Mapping[str, str]) -> Child:
     return Child(
         name=name,
         argv=[sys.executable, "-u", *argv],
         environment=environment,
         cwd=str(ROOT),
         stage=_OURS,
-        restarts=restarts,
     )

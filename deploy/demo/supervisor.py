@@ -50,7 +50,6 @@ class Child:
     stop_seconds: float = 10.0
     # Children of a higher stage are stopped first; those of one stage together.
     stage: int = 1
-    restarts: bool = True
     # What a quiet child says is shown only when it ends unasked.
     quiet: bool = False
 
@@ -58,8 +57,10 @@ class Child:
 class _Running:
     """One child's present process and what is left of its last line."""
 
-    def __init__(self, child: Child) -> None:
+    def __init__(self, child: Child, *, once: bool = False) -> None:
         self.child = child
+        self.once = once
+        self.code: int | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self.started = 0.0
         self.pause = _FIRST_PAUSE
@@ -115,16 +116,13 @@ class Supervisor:
 
     def run(self, child: Child, *, seconds: float) -> None:
         """Run `child` once, to its end, beside the others. Raises GaveUp unless it succeeds."""
-        running = _Running(child)
+        running = _Running(child, once=True)
         self._children.append(running)
         self._spawn(running)
-        process = running.process
-        assert process is not None
-        self.wait_until(lambda: process.poll() is not None, child.name, seconds=seconds)
-        self._drain(running)
+        self.wait_until(lambda: running.code is not None, child.name, seconds=seconds)
         self._children.remove(running)
-        if process.returncode != 0:
-            raise GaveUp(f"{child.name} failed ({_ending(process.returncode)})")
+        if running.code:
+            raise GaveUp(f"{child.name} failed ({_ending(running.code)})")
 
     def wait_until(self, holds: Callable[[], bool], what: str, *, seconds: float) -> None:
         """Serve the children until `holds`. Raises GaveUp when that takes too long, Stopped."""
@@ -229,11 +227,11 @@ class Supervisor:
         assert process is not None
         self._drain(running)
         _kill_group(process.pid)
-        running.process = None
+        running.process, running.code = None, process.returncode
+        if running.once:
+            return
         for line in running.latest:
             self.console.says(running.child.name, line)
-        if not running.child.restarts:
-            raise GaveUp(f"{running.child.name} ended ({_ending(process.returncode)})")
         if now - running.started > _STEADY:
             running.pause = _FIRST_PAUSE
         running.due = now + running.pause
