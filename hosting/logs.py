@@ -48,5 +48,9 @@ def logging_config(*, level: str, json: bool, colors: bool) -> dict[str, Any]:
             # Django installs handlers of its own on this logger; ours is the root's.
             "django": {"handlers": [], "level": level, "propagate": True},
             "django.server": {"handlers": [], "propagate": True},
+            # A bell every second is no news; what it leads to is said by those who do it.
+            "celery.beat": {"level": "WARNING"},
+            "celery.app.trace": {"level": "WARNING"},
+            "celery.worker.strategy": {"level": "WARNING"},
         },
     }

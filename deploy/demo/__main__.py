@@ -84,10 +84,10 @@ def _raise_all(place: Place, supervisor: Supervisor, sockets: Path) -> str:
     if "REDIS_URL" not in os.environ:
         supervisor.wait_until(redis.is_ready, "Redis", seconds=30)
     supervisor.run(processes.setup(environment), seconds=120)
-    address = f"http://{processes.WEB_ADDRESS}:{ports['web']}"
-    supervisor.wait_until(lambda: answers(f"{address}/console/"), "the page", seconds=60)
     for child in processes.background(environment, [environment["DEMO_POOL"]]):
         supervisor.start(child)
+    address = f"http://{processes.WEB_ADDRESS}:{ports['web']}"
+    supervisor.wait_until(lambda: answers(f"{address}/console/"), "the page", seconds=60)
     return address
 
 

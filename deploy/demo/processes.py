@@ -39,6 +39,7 @@ def lab(*, port: int, control_port: int, state: str, password: str) -> Child:
         ],
         cwd=str(ROOT),
         stage=_LAB,
+        quiet=True,
     )
 
 
@@ -74,6 +75,8 @@ def setup(environment: Mapping[str, str]) -> Child:
 
 _CELERY = ["-m", "celery", "--app", "hosting", "--quiet", "--workdir", str(ROOT)]
 _QUIET = ["--loglevel", "WARNING"]
+# Whoever runs a demonstration as root has been told enough by PostgreSQL's note.
+_AS_ROOT = "ignore:You're running the worker with superuser privileges"
 
 
 def _worker(queue: str, environment: Mapping[str, str], *, concurrency: int) -> Child:
@@ -81,7 +84,7 @@ def _worker(queue: str, environment: Mapping[str, str], *, concurrency: int) -> 
         *(*_CELERY, "worker", *_QUIET, "--queues", queue, "--concurrency", str(concurrency)),
         *("--hostname", f"{queue}@%h", "--without-gossip", "--without-mingle"),
     ]
-    return _ours(queue, argv, environment)
+    return _ours(queue, argv, {**environment, "PYTHONWARNINGS": _AS_ROOT})
 
 
 def _ours(name: str, argv: Sequence[str], environment: Mapping[str, str]) -> Child:
