@@ -9,4 +9,5 @@ urlpatterns = [
     path("healthz", healthz),
     path("api/", include("hosting.api.urls")),
     path("admin/", admin.site.urls),
+    path("", include("frontend.urls")),
 ]
