@@ -1,0 +1,165 @@
+"""Start, stop, move; and what is said when that cannot be."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from deploy.lab.testing import RunningLab
+from worker.hypervisor.port import Busy, Gone, NoRoom, TaskHandle, Unreachable, VmRecord, VmSpec
+from worker.tests.contract.conftest import LAB_RATE, MIB, SOON, Place, Workshop
+
+
+def test_a_vm_starts_where_it_is_told_to(place: Place, workshop: Workshop) -> None:
+    (host,) = place.slaves(1)
+    vm = workshop.running(host)
+    assert (vm.power_state, vm.resident_on) == ("Running", host)
+    assert vm.started_at is not None
+
+
+def test_a_task_can_be_looked_at_while_it_lasts_and_afterwards(
+    place: Place, workshop: Workshop
+) -> None:
+    (host,) = place.slaves(1)
+    task = place.hypervisor.start_on(workshop.vm_with_disk().uuid, host)
+    assert place.hypervisor.poll(task).handle == task
+    assert place.hypervisor.wait(task, SOON).status == "success"
+    with pytest.raises(Gone):
+        place.hypervisor.poll(task)
+
+
+def test_a_live_vm_moves(place: Place, workshop: Workshop) -> None:
+    source, target = place.slaves(2)
+    vm = workshop.running(source)
+    place.hypervisor.wait(place.hypervisor.pool_migrate(vm.uuid, target), SOON)
+    moved = place.hypervisor.vm(vm.uuid)
+    assert (moved.power_state, moved.resident_on) == ("Running", target)
+
+
+def test_a_vm_stops_hard(place: Place, workshop: Workshop) -> None:
+    vm = workshop.running(place.master())
+    place.hypervisor.wait(place.hypervisor.hard_shutdown(vm.uuid), SOON)
+    stopped = place.hypervisor.vm(vm.uuid)
+    assert (stopped.power_state, stopped.resident_on) == ("Halted", None)
+
+
+def wait_for_guest(place: Place, vm: UUID) -> VmRecord:
+    watcher = place.hypervisor.watcher()
+    for _ in range(60):
+        for record in watcher.changes(timedelta(seconds=1)).records:
+            if isinstance(record, VmRecord) and record.uuid == vm and record.guest is not None:
+                return record
+    pytest.fail("the guest never spoke")
+
+
+def test_a_vm_stops_cleanly_once_its_guest_listens(
+    place: Place, workshop: Workshop, lab: RunningLab
+) -> None:
+    vm = workshop.running(place.master())
+    assert wait_for_guest(place, vm.uuid).guest is not None
+    place.hypervisor.wait(place.hypervisor.clean_shutdown(vm.uuid), SOON)
+    assert place.hypervisor.vm(vm.uuid).power_state == "Halted"
+
+
+def test_a_vm_reboots(place: Place, workshop: Workshop) -> None:
+    vm = workshop.running(place.master())
+    place.hypervisor.wait(place.hypervisor.hard_reboot(vm.uuid), SOON)
+    assert place.hypervisor.vm(vm.uuid).power_state == "Running"
+
+
+def test_a_running_vm_is_destroyed_with_its_power_cut(place: Place, workshop: Workshop) -> None:
+    vm = workshop.running(place.master())
+    place.hypervisor.destroy_vm(vm.uuid)
+    assert place.hypervisor.find_vm(vm.name) is None
+
+
+# ----------------------------------------------------------------------------------------- what is said
+
+
+def test_starting_what_runs_is_a_stale_view(place: Place, workshop: Workshop) -> None:
+    vm = workshop.running(place.master())
+    task = place.hypervisor.start_on(vm.uuid, place.master())
+    with pytest.raises(Busy) as error:
+        place.hypervisor.wait(task, SOON)
+    assert error.value.reason == "power_state"
+
+
+def test_a_failed_task_is_forgotten_once_it_was_read(place: Place, workshop: Workshop) -> None:
+    task = place.hypervisor.hard_shutdown(workshop.vm().uuid)
+    with pytest.raises(Busy):
+        place.hypervisor.wait(task, SOON)
+    with pytest.raises(Gone):
+        place.hypervisor.wait(task, SOON)
+
+
+def test_too_much_memory_is_no_room(place: Place, workshop: Workshop) -> None:
+    host = place.hypervisor.host(place.master())
+    huge = VmSpec(workshop.name("huge"), workshop.marker, host.memory_total_bytes * 2, 1)
+    vm = place.hypervisor.ensure_vm(huge)
+    with pytest.raises(NoRoom) as error:
+        place.hypervisor.assert_can_boot_here(vm.uuid, host.uuid)
+    assert error.value.reason == "memory"
+    with pytest.raises(NoRoom):
+        place.hypervisor.wait(place.hypervisor.start_on(vm.uuid, host.uuid), SOON)
+
+
+def test_a_disk_that_the_host_cannot_reach_is_no_room(place: Place, workshop: Workshop) -> None:
+    here, there = place.slaves(2)
+    local = {pbd.sr for pbd in place.hypervisor.pbds() if pbd.host == here}
+    srs = [
+        sr.uuid
+        for sr in place.hypervisor.srs()
+        if sr.uuid in local and not sr.shared and sr.content_type == "user" and sr.type == "ext"
+    ]
+    if not srs:
+        pytest.skip("the host has no local storage")
+    vm = workshop.vm_with_disk(sr=srs[0])
+    with pytest.raises(NoRoom) as error:
+        place.hypervisor.assert_can_boot_here(vm.uuid, there)
+    assert error.value.reason == "storage_not_reachable"
+
+
+@pytest.mark.usefixtures("destructive")
+def test_a_disabled_host_takes_nothing(place: Place, workshop: Workshop) -> None:
+    (host,) = place.slaves(1)
+    vm = workshop.vm_with_disk()
+    place.hypervisor.disable_host(host)
+    try:
+        assert not place.hypervisor.host(host).enabled
+        with pytest.raises(NoRoom) as error:
+            place.hypervisor.assert_can_boot_here(vm.uuid, host)
+        assert error.value.reason == "host_disabled"
+    finally:
+        place.hypervisor.enable_host(host)
+    place.hypervisor.assert_can_boot_here(vm.uuid, host)
+
+
+def test_a_task_that_is_not_there_is_gone(place: Place) -> None:
+    unknown = TaskHandle("00000000-1111-2222-3333-444444444444")
+    place.hypervisor.forget(unknown)
+    with pytest.raises(Gone):
+        place.hypervisor.poll(unknown)
+
+
+def test_waiting_ends_in_time_and_the_task_goes_on(
+    place: Place, workshop: Workshop, lab: RunningLab
+) -> None:
+    vm = workshop.running(place.master())
+    lab.do(lambda inside: inside.clock.set_rate(0.001))
+    try:
+        task = place.hypervisor.clean_shutdown(vm.uuid)
+        with pytest.raises(Unreachable) as error:
+            place.hypervisor.wait(task, timedelta(seconds=0.3))
+        assert (error.value.reason, error.value.may_have_happened) == ("task_still_running", True)
+    finally:
+        lab.do(lambda inside: inside.clock.set_rate(LAB_RATE))
+    place.hypervisor.cancel(task)
+
+
+def test_memory_of_the_host_is_given_back(place: Place, workshop: Workshop) -> None:
+    host = place.master()
+    before = place.hypervisor.free_memory_bytes(host)
+    vm = workshop.running(host)
+    assert before - place.hypervisor.free_memory_bytes(host) >= 256 * MIB
+    place.hypervisor.destroy_vm(vm.uuid)
+    assert place.hypervisor.free_memory_bytes(host) == before
