@@ -1,5 +1,6 @@
 """What a person reads: one line per event, prefixed with who says it."""
 
+import contextlib
 import os
 import sys
 from typing import TextIO
@@ -40,8 +41,6 @@ class Console:
         return f"\x1b[{code}m{text}\x1b[0m" if self.colors else text
 
     def _write(self, text: str) -> None:
-        try:
+        with contextlib.suppress(OSError):
+            # The reader may be gone (a closed terminal, `| head`): what runs must still be stopped in order.
             print(text, file=self._stream, flush=True)
-        except (BrokenPipeError, OSError):
-            # The reader is gone (a closed terminal, `| head`): what runs must still be stopped in order.
-            self._stream = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115

@@ -7,6 +7,8 @@ import sys
 import pytest
 from django.conf import settings
 
+from hosting.operations.choices import Queue, longest_step
+
 GOOD = {
     "SECRET_KEY": "8f0c2f7bd24e4b0fb9d1a35cbe64dbd1-6f2c1f1be8c94c0f8a52",
     "KEY_RING": "3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
@@ -81,7 +83,16 @@ def test_the_broker_is_the_redis_unless_it_is_named() -> None:
 
 
 def test_the_clocks_of_an_operation_stand_in_order() -> None:
-    assert settings.CELERY_TASK_SOFT_TIME_LIMIT < settings.CELERY_TASK_TIME_LIMIT
-    lease = 120
+    soft, hard = settings.CELERY_TASK_SOFT_TIME_LIMIT, settings.CELERY_TASK_TIME_LIMIT
     visible = settings.CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"]
-    assert settings.CELERY_TASK_TIME_LIMIT < lease < visible
+    assert 20 < soft < hard < 120 < visible
+
+
+@pytest.mark.parametrize("queue", Queue)
+def test_no_bell_comes_again_while_a_worker_may_still_act_on_it(queue: Queue) -> None:
+    lease = 2 * longest_step(queue).total_seconds()
+    assert lease < settings.CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"]
+
+
+def test_celery_has_the_queues_that_operations_know() -> None:
+    assert set(settings.CELERY_TASK_QUEUES) == set(Queue.values)
