@@ -16,11 +16,11 @@ from deploy.lab.classes.wiring import (
     check_mac,
     check_network_managed,
     check_not_connected,
-    reach,
 )
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
+from deploy.lab.forward import forward
 from deploy.lab.schema import NULL
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _with_defaults(mode: str, properties: dict[str, str]) -> dict[str, str]:
 
 
 @message("Bond.create")
-def create(
+async def create(
     call: Call,
     network: str,
     members: list[str],
@@ -95,7 +95,7 @@ def create(
     PIF_BOND_MORE_THAN_ONE_IP."""
     if not members:
         raise XapiError("PIF_BOND_NEEDS_MORE_MEMBERS")
-    host = reach(call, call.db.get("PIF", members[0]).host)
+    host = (await forward(call, call.db.get("PIF", members[0]).host)).host
     target = call.db.get("network", network)
     check_network_managed(target)
     check_not_connected(call.lab, target, host)
@@ -274,11 +274,11 @@ def _move_tunnel(lab: Lab, tunnel: Row, transport: Row) -> None:
 
 
 @message("Bond.destroy")
-def destroy(call: Call, bond: Row) -> None:
+async def destroy(call: Call, bond: Row) -> None:
     """Everything goes to the primary member. Raises HA_CANNOT_CHANGE_BOND_STATUS_OF_MGMT_IFACE."""
     lab = call.lab
     master = call.db.get("PIF", bond.master)
-    host = reach(call, master.host)
+    host = (await forward(call, master.host)).host
     members = call.db.rows("PIF", bond.slaves)
     primary = call.db.get("PIF", bond.primary_slave)
     moved = _what_stands_on(call, host, [master])
@@ -306,10 +306,10 @@ def destroy(call: Call, bond: Row) -> None:
 
 
 @message("Bond.set_mode")
-def set_mode(call: Call, bond: Row, mode: str) -> None:
+async def set_mode(call: Call, bond: Row, mode: str) -> None:
     """Properties that the new mode does not know go."""
     master = call.db.get("PIF", bond.master)
-    reach(call, master.host)
+    await forward(call, master.host)
     kept = {
         name: value
         for name, value in bond.properties.items()
@@ -320,9 +320,9 @@ def set_mode(call: Call, bond: Row, mode: str) -> None:
 
 
 @message("Bond.set_property")
-def set_property(call: Call, bond: Row, name: str, value: str) -> None:
+async def set_property(call: Call, bond: Row, name: str, value: str) -> None:
     master = call.db.get("PIF", bond.master)
-    reach(call, master.host)
+    await forward(call, master.host)
     _check_property(bond.mode, name, value)
     call.db.update(bond, properties={**bond.properties, name: value})
     bring_up(call.lab, master)

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from deploy.lab.classes.wiring import DEFAULT_MTU, attach_network, pif_on, reach
+from deploy.lab.classes.wiring import DEFAULT_MTU, attach_network, pif_on
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
+from deploy.lab.forward import forward
 from deploy.lab.generic import constructor_values
 from deploy.lab.schema import NULL
 
@@ -111,9 +112,10 @@ def destroy(call: Call, network: Row) -> None:
 
 
 @message("network.attach")
-def attach(call: Call, network: Row, host: str) -> None:
+async def attach(call: Call, network: Row, host: str) -> None:
     """Bring the network up on a host. Raises BRIDGE_NOT_AVAILABLE, CANNOT_PLUG_BOND_SLAVE."""
-    attach_network(call.lab, network, reach(call, host), again=True)
+    machine = await forward(call, host)
+    attach_network(call.lab, network, machine.host, again=True)
 
 
 @message("network.set_default_locking_mode")

@@ -19,11 +19,11 @@ from deploy.lab.classes.wiring import (
     check_unprotected,
     check_unused_on,
     is_protected,
-    reach,
 )
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
+from deploy.lab.forward import forward
 from deploy.lab.machine import Machine
 from deploy.lab.schema import NULL
 
@@ -38,8 +38,8 @@ DEFAULT_PROPERTIES = {"gro": "on"}
 
 
 @message("PIF.plug")
-def plug(call: Call, pif: Row) -> None:
-    reach(call, pif.host)
+async def plug(call: Call, pif: Row) -> None:
+    await forward(call, pif.host)
     plug_here(call.lab, pif)
 
 
@@ -57,8 +57,8 @@ def plug_here(lab: Lab, pif: Row) -> None:
 
 
 @message("PIF.unplug")
-def unplug(call: Call, pif: Row) -> None:
-    reach(call, pif.host)
+async def unplug(call: Call, pif: Row) -> None:
+    await forward(call, pif.host)
     unplug_here(call.lab, pif)
 
 
@@ -105,9 +105,9 @@ _forgotten: WeakKeyDictionary[Machine, dict[str, str]] = WeakKeyDictionary()
 
 
 @message("PIF.forget")
-def forget(call: Call, pif: Row) -> None:
+async def forget(call: Call, pif: Row) -> None:
     lab = call.lab
-    reach(call, pif.host)
+    await forward(call, pif.host)
     _check_not_management(pif)
     if lab.db.find("Bond", pif.bond_slave_of) is not None or pif.bond_master_of:
         raise XapiError("PIF_ALREADY_BONDED", pif.ref)
@@ -125,18 +125,18 @@ def forget(call: Call, pif: Row) -> None:
 
 
 @message("PIF.scan")
-def scan(call: Call, host: str) -> None:
-    where = reach(call, host)
+async def scan(call: Call, host: str) -> None:
+    where = (await forward(call, host)).host
     for device, mac in _devices(call.lab, where).items():
         if device not in _known_devices(call.lab, where):
             _introduce(call, where, device, mac, managed=True)
 
 
 @message("PIF.introduce")
-def introduce(call: Call, host: str, mac: str, device: str, managed: bool) -> str:
+async def introduce(call: Call, host: str, mac: str, device: str, managed: bool) -> str:
     """Raises MAC_INVALID, DUPLICATE_PIF_DEVICE_NAME and, for what is not in the machine,
     COULD_NOT_FIND_NETWORK_INTERFACE_WITH_SPECIFIED_DEVICE_NAME_AND_MAC_ADDRESS."""
-    where = reach(call, host)
+    where = (await forward(call, host)).host
     devices = _devices(call.lab, where)
     mac = mac.lower() or devices.get(device, "")
     check_mac(mac)
@@ -214,12 +214,12 @@ def db_forget(call: Call, pif: Row) -> None:
 
 
 @message("PIF.reconfigure_ip")
-def reconfigure_ip(
+async def reconfigure_ip(
     call: Call, pif: Row, mode: str, ip: str, netmask: str, gateway: str, dns: str
 ) -> None:
     """Raises PIF_UNMANAGED, HA_IS_ENABLED, INVALID_IP_ADDRESS_SPECIFIED [field],
     PIF_IS_MANAGEMENT_INTERFACE [pif]. The host's own address stays: it is where it listens."""
-    reach(call, pif.host)
+    await forward(call, pif.host)
     check_managed(pif)
     check_unprotected(call.lab, pif)
     if mode == "Static":
@@ -241,8 +241,10 @@ def reconfigure_ip(
 
 
 @message("PIF.reconfigure_ipv6")
-def reconfigure_ipv6(call: Call, pif: Row, mode: str, address: str, gateway: str, dns: str) -> None:
-    reach(call, pif.host)
+async def reconfigure_ipv6(
+    call: Call, pif: Row, mode: str, address: str, gateway: str, dns: str
+) -> None:
+    await forward(call, pif.host)
     check_managed(pif)
     check_unprotected(call.lab, pif)
     if gateway:
@@ -269,17 +271,17 @@ def _check_dns(version: int, dns: str) -> None:
 
 
 @message("PIF.set_primary_address_type")
-def set_primary_address_type(call: Call, pif: Row, value: str) -> None:
-    reach(call, pif.host)
+async def set_primary_address_type(call: Call, pif: Row, value: str) -> None:
+    await forward(call, pif.host)
     check_unprotected(call.lab, pif)
     _check_not_management(pif)
     call.db.update(pif, primary_address_type=value)
 
 
 @message("PIF.set_property")
-def set_property(call: Call, pif: Row, name: str, value: str) -> None:
+async def set_property(call: Call, pif: Row, name: str, value: str) -> None:
     """Raises INVALID_VALUE [properties, name = value], CANNOT_CHANGE_PIF_PROPERTIES [pif]."""
-    reach(call, pif.host)
+    await forward(call, pif.host)
     if value not in PROPERTIES.get(name, ()):
         raise XapiError("INVALID_VALUE", "properties", f"{name} = {value}")
     if not (pif.physical or pif.bond_master_of) or pif.bond_slave_of != NULL:
@@ -295,21 +297,21 @@ def set_property(call: Call, pif: Row, name: str, value: str) -> None:
 
 
 @message("PIF.create_VLAN")
-def create_vlan(call: Call, device: str, network: str, host: str, tag: int) -> str:
+async def create_vlan(call: Call, device: str, network: str, host: str, tag: int) -> str:
     from deploy.lab.classes import vlan
 
     where = call.db.get("host", host)
     for pif in call.db.rows("PIF", where.PIFs):
         if pif.device == device and pif.VLAN == -1:
-            made = vlan.make(call, pif, tag, call.db.get("network", network))
+            made = await vlan.make(call, pif, tag, call.db.get("network", network))
             return str(made.untagged_PIF)
     raise XapiError("INVALID_VALUE", "device", device)
 
 
 @message("PIF.destroy")
-def destroy(call: Call, pif: Row) -> None:
+async def destroy(call: Call, pif: Row) -> None:
     from deploy.lab.classes import vlan
 
     if pif.VLAN < 0:
         raise XapiError("PIF_IS_PHYSICAL")
-    vlan.remove(call, call.db.get("VLAN", pif.VLAN_master_of))
+    await vlan.remove(call, call.db.get("VLAN", pif.VLAN_master_of))

@@ -14,11 +14,11 @@ from deploy.lab.classes.wiring import (
     check_managed,
     check_network_managed,
     check_not_connected,
-    reach,
 )
 from deploy.lab.database import Row, new_ref
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
+from deploy.lab.forward import forward
 from deploy.lab.schema import NULL
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 @message("tunnel.create")
-def create(call: Call, transport_pif: str, network: str, protocol: str) -> str:
+async def create(call: Call, transport_pif: str, network: str, protocol: str) -> str:
     """Raises NETWORK_UNMANAGED, NETWORK_ALREADY_CONNECTED, PIF_UNMANAGED,
     CANNOT_ADD_TUNNEL_TO_BOND_SLAVE, IS_TUNNEL_ACCESS_PIF, OPENVSWITCH_NOT_ACTIVE,
     TRANSPORT_PIF_NOT_CONFIGURED (the tunnel is left behind then, as the daemon leaves it)."""
     transport = call.db.get("PIF", transport_pif)
-    host = reach(call, transport.host)
+    host = (await forward(call, transport.host)).host
     target = call.db.get("network", network)
     check_network_managed(target)
     check_not_connected(call.lab, target, host)
@@ -73,9 +73,9 @@ def record(lab: Lab, transport: Row, network: Row, host: Row, protocol: str) -> 
 
 
 @message("tunnel.destroy")
-def destroy(call: Call, tunnel: Row) -> None:
+async def destroy(call: Call, tunnel: Row) -> None:
     access = call.db.get("PIF", tunnel.access_PIF)
-    reach(call, access.host)
+    await forward(call, access.host)
     pifs.unplug_here(call.lab, access)
     call.db.delete(access)
     call.db.delete(tunnel)

@@ -16,11 +16,11 @@ from deploy.lab.classes.wiring import (
     check_mac,
     is_protected,
     is_shared,
-    reach,
 )
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
+from deploy.lab.forward import forward
 from deploy.lab.generic import constructor_values
 from deploy.lab.operations import allowed_operations, operation, refresh
 from deploy.lab.schema import NULL
@@ -177,15 +177,15 @@ def _is_valid(lab: Lab, vif: Row, name: str) -> bool:
 @message("VIF.plug")
 async def plug(call: Call, vif: Row) -> None:
     async with operation(call, vif, "plug", check_operation):
-        host = reach(call, call.db.get("VM", vif.VM).resident_on)
-        attach_network(call.lab, call.db.get("network", vif.network), host)
+        machine = await forward(call, call.db.get("VM", vif.VM).resident_on)
+        attach_network(call.lab, call.db.get("network", vif.network), machine.host)
         call.db.update(vif, currently_attached=True)
 
 
 @message("VIF.unplug", "VIF.unplug_force")
 async def unplug(call: Call, vif: Row) -> None:
     async with operation(call, vif, "unplug", check_operation):
-        reach(call, call.db.get("VM", vif.VM).resident_on)
+        await forward(call, call.db.get("VM", vif.VM).resident_on)
         call.db.update(vif, currently_attached=False)
 
 
@@ -198,14 +198,15 @@ def attach_all(lab: Lab, vm: Row, host: Row) -> None:
 
 
 @message("VIF.move")
-def move(call: Call, vif: Row, network: str) -> None:
+async def move(call: Call, vif: Row, network: str) -> None:
     """Put the interface on another network, live.
 
     Raises HOST_CANNOT_ATTACH_NETWORK [host, network] when the VM's host is not on it.
     """
     target = call.db.get("network", network)
+    await _reach_vm(call, vif)
     if is_active(call.lab, vif):
-        host = _resident_host(call, vif)
+        host = call.db.get("host", call.db.get("VM", vif.VM).resident_on)
         if not is_available(call.lab, target, host):
             raise XapiError("HOST_CANNOT_ATTACH_NETWORK", host.ref, target.ref)
         check_attachable(call.lab, target, host)
@@ -213,13 +214,16 @@ def move(call: Call, vif: Row, network: str) -> None:
     call.db.update(vif, network=target.ref)
 
 
+async def _reach_vm(call: Call, vif: Row) -> None:
+    """Have the host of the interface's VM do the rest, when the VM is on one."""
+    vm = call.db.get("VM", vif.VM)
+    if vm.resident_on != NULL:
+        await forward(call, vm.resident_on)
+
+
 def is_active(lab: Lab, vif: Row) -> bool:
     """Whether changes of the interface reach a domain."""
     return bool(vif.currently_attached and lab.db.get("VM", vif.VM).power_state != "Suspended")
-
-
-def _resident_host(call: Call, vif: Row) -> Row:
-    return reach(call, call.db.get("VM", vif.VM).resident_on)
 
 
 # --- locking
@@ -233,22 +237,15 @@ def effective_locking_mode(lab: Lab, vif: Row, mode: str) -> str:
 
 
 @message("VIF.set_locking_mode")
-def set_locking_mode(call: Call, vif: Row, value: str) -> None:
+async def set_locking_mode(call: Call, vif: Row, value: str) -> None:
+    await _reach_vm(call, vif)
     if effective_locking_mode(call.lab, vif, value) == "locked" and _has_vswitch_controller(call):
         raise XapiError("OPERATION_NOT_ALLOWED", "A vswitch controller is active")
-    _change(call, vif, locking_mode=value)
+    call.db.update(vif, locking_mode=value)
 
 
 def _has_vswitch_controller(call: Call) -> bool:
     return bool(call.lab.pool.vswitch_controller)
-
-
-def _change(call: Call, vif: Row, **values: Any) -> None:
-    """Write what the interface's filter is made of; it holds at once on a plugged one."""
-    vm = call.db.get("VM", vif.VM)
-    if vm.resident_on != NULL:
-        reach(call, vm.resident_on)
-    call.db.update(vif, **values)
 
 
 def _check_addresses(version: int, addresses: list[str]) -> None:
@@ -257,53 +254,62 @@ def _check_addresses(version: int, addresses: list[str]) -> None:
 
 
 @message("VIF.set_ipv4_allowed")
-def set_ipv4_allowed(call: Call, vif: Row, value: list[str]) -> None:
+async def set_ipv4_allowed(call: Call, vif: Row, value: list[str]) -> None:
+    await _reach_vm(call, vif)
     _check_addresses(4, value)
-    _change(call, vif, ipv4_allowed=list(dict.fromkeys(value)))
+    call.db.update(vif, ipv4_allowed=list(dict.fromkeys(value)))
 
 
 @message("VIF.add_ipv4_allowed")
-def add_ipv4_allowed(call: Call, vif: Row, value: str) -> None:
+async def add_ipv4_allowed(call: Call, vif: Row, value: str) -> None:
+    await _reach_vm(call, vif)
     _check_addresses(4, [value])
-    _change(call, vif, ipv4_allowed=list(dict.fromkeys([*vif.ipv4_allowed, value])))
+    call.db.update(vif, ipv4_allowed=list(dict.fromkeys([*vif.ipv4_allowed, value])))
 
 
 @message("VIF.remove_ipv4_allowed")
-def remove_ipv4_allowed(call: Call, vif: Row, value: str) -> None:
-    _change(call, vif, ipv4_allowed=[a for a in vif.ipv4_allowed if a != value])
+async def remove_ipv4_allowed(call: Call, vif: Row, value: str) -> None:
+    await _reach_vm(call, vif)
+    call.db.update(vif, ipv4_allowed=[a for a in vif.ipv4_allowed if a != value])
 
 
 @message("VIF.set_ipv6_allowed")
-def set_ipv6_allowed(call: Call, vif: Row, value: list[str]) -> None:
+async def set_ipv6_allowed(call: Call, vif: Row, value: list[str]) -> None:
+    await _reach_vm(call, vif)
     _check_addresses(6, value)
-    _change(call, vif, ipv6_allowed=list(dict.fromkeys(value)))
+    call.db.update(vif, ipv6_allowed=list(dict.fromkeys(value)))
 
 
 @message("VIF.add_ipv6_allowed")
-def add_ipv6_allowed(call: Call, vif: Row, value: str) -> None:
+async def add_ipv6_allowed(call: Call, vif: Row, value: str) -> None:
+    await _reach_vm(call, vif)
     _check_addresses(6, [value])
-    _change(call, vif, ipv6_allowed=list(dict.fromkeys([*vif.ipv6_allowed, value])))
+    call.db.update(vif, ipv6_allowed=list(dict.fromkeys([*vif.ipv6_allowed, value])))
 
 
 @message("VIF.remove_ipv6_allowed")
-def remove_ipv6_allowed(call: Call, vif: Row, value: str) -> None:
-    _change(call, vif, ipv6_allowed=[a for a in vif.ipv6_allowed if a != value])
+async def remove_ipv6_allowed(call: Call, vif: Row, value: str) -> None:
+    await _reach_vm(call, vif)
+    call.db.update(vif, ipv6_allowed=[a for a in vif.ipv6_allowed if a != value])
 
 
 # --- addresses given to the guest
 
 
 @message("VIF.configure_ipv4")
-def configure_ipv4(call: Call, vif: Row, mode: str, address: str, gateway: str) -> None:
-    _configure(call, vif, 4, mode, address, gateway)
+async def configure_ipv4(call: Call, vif: Row, mode: str, address: str, gateway: str) -> None:
+    await _configure(call, vif, 4, mode, address, gateway)
 
 
 @message("VIF.configure_ipv6")
-def configure_ipv6(call: Call, vif: Row, mode: str, address: str, gateway: str) -> None:
-    _configure(call, vif, 6, mode, address, gateway)
+async def configure_ipv6(call: Call, vif: Row, mode: str, address: str, gateway: str) -> None:
+    await _configure(call, vif, 6, mode, address, gateway)
 
 
-def _configure(call: Call, vif: Row, version: int, mode: str, address: str, gateway: str) -> None:
+async def _configure(
+    call: Call, vif: Row, version: int, mode: str, address: str, gateway: str
+) -> None:
+    await _reach_vm(call, vif)
     if mode == "Static":
         alone = check_cidr(version, "address", address)
         locked = effective_locking_mode(call.lab, vif, vif.locking_mode) == "locked"

@@ -14,11 +14,11 @@ from deploy.lab.classes.wiring import (
     check_network_managed,
     check_not_connected,
     check_unprotected,
-    reach,
 )
 from deploy.lab.database import Row, new_ref
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
+from deploy.lab.forward import forward
 from deploy.lab.schema import NULL
 
 if TYPE_CHECKING:
@@ -29,19 +29,20 @@ HIGHEST_TAG = 4094
 
 
 @message("VLAN.create")
-def create(call: Call, tagged_pif: str, tag: int, network: str) -> str:
+async def create(call: Call, tagged_pif: str, tag: int, network: str) -> str:
     pif = call.db.get("PIF", tagged_pif)
-    return make(call, pif, tag, call.db.get("network", network)).ref
+    vlan = await make(call, pif, tag, call.db.get("network", network))
+    return vlan.ref
 
 
-def make(call: Call, tagged: Row, tag: int, network: Row) -> Row:
+async def make(call: Call, tagged: Row, tag: int, network: Row) -> Row:
     """Tag the PIF's traffic for the network and bring it up.
 
     Raises NETWORK_UNMANAGED, NETWORK_ALREADY_CONNECTED, PIF_UNMANAGED,
     CANNOT_ADD_VLAN_TO_BOND_SLAVE, PIF_IS_VLAN, IS_TUNNEL_ACCESS_PIF, VLAN_TAG_INVALID,
     PIF_VLAN_EXISTS, CANNOT_CONTACT_HOST.
     """
-    host = reach(call, tagged.host)
+    host = (await forward(call, tagged.host)).host
     check_network_managed(network)
     check_not_connected(call.lab, network, host)
     check_managed(tagged)
@@ -85,17 +86,17 @@ def record(lab: Lab, tagged: Row, tag: int, network: Row) -> Row:
 
 
 @message("VLAN.destroy")
-def destroy(call: Call, vlan: Row) -> None:
-    remove(call, vlan)
+async def destroy(call: Call, vlan: Row) -> None:
+    await remove(call, vlan)
 
 
-def remove(call: Call, vlan: Row) -> None:
+async def remove(call: Call, vlan: Row) -> None:
     """Raises VIF_IN_USE and whatever else forbids unplugging the PIF."""
     pif = call.db.find("PIF", vlan.untagged_PIF)
     if pif is None:
         call.db.delete(vlan)
         return
-    reach(call, pif.host)
+    await forward(call, pif.host)
     if pif.bond_slave_of != NULL or pif.bond_master_of:
         raise XapiError("PIF_ALREADY_BONDED", pif.ref)
     check_unprotected(call.lab, pif)
@@ -105,34 +106,34 @@ def remove(call: Call, vlan: Row) -> None:
 
 
 @message("pool.create_VLAN_from_PIF")
-def create_from_pif(call: Call, pif: str, network: str, tag: int) -> list[str]:
+async def create_from_pif(call: Call, pif: str, network: str, tag: int) -> list[str]:
     """The VLAN on every live host that has a PIF on the given one's network; all or none."""
     base = call.db.get("network", call.db.get("PIF", pif).network)
-    return _create_on_all(call, call.db.rows("PIF", base.PIFs), network, tag)
+    return await _create_on_all(call, call.db.rows("PIF", base.PIFs), network, tag)
 
 
 @message("pool.create_VLAN")
-def create_by_device(call: Call, device: str, network: str, tag: int) -> list[str]:
+async def create_by_device(call: Call, device: str, network: str, tag: int) -> list[str]:
     """The VLAN on the PIF of that name of every live host; all or none."""
     found = [
         pif
         for pif in call.db.all("PIF")
         if pif.device == device and pif.VLAN == -1 and pif.physical
     ]
-    return _create_on_all(call, found, network, tag)
+    return await _create_on_all(call, found, network, tag)
 
 
-def _create_on_all(call: Call, bases: list[Row], network: str, tag: int) -> list[str]:
+async def _create_on_all(call: Call, bases: list[Row], network: str, tag: int) -> list[str]:
     target = call.db.get("network", network)
     made: list[Row] = []
     try:
         for base in bases:
             if _is_live(call, base.host):
-                made.append(make(call, base, tag, target))
+                made.append(await make(call, base, tag, target))
     except XapiError:
         for vlan in made:
             with contextlib.suppress(XapiError):
-                remove(call, vlan)
+                await remove(call, vlan)
         raise
     return [vlan.untagged_PIF for vlan in made]
 

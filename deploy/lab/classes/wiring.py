@@ -11,7 +11,6 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from deploy.lab.database import Row
-from deploy.lab.dispatch import Call
 from deploy.lab.errors import XapiError
 from deploy.lab.schema import NULL
 
@@ -20,14 +19,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MTU = 1500
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}")
-
-
-def reach(call: Call, host: str) -> Row:
-    """The host that has to do the work. Raises HANDLE_INVALID, CANNOT_CONTACT_HOST [host]."""
-    row = call.db.get("host", host)
-    if not call.lab.machine(host).answers:
-        raise XapiError("CANNOT_CONTACT_HOST", host)
-    return row
 
 
 def pif_on(lab: Lab, network: Row, host: Row) -> Row | None:
