@@ -28,7 +28,7 @@ demo: .installed-local ## Run everything here, with a simulated pool; Ctrl-C sto
 
 .PHONY: test
 test: .installed-dev ## Everything that CI checks: format, lint, types, contracts, migrations, tests
-	@$(MAKE) format-check lint type contracts migrations-check unit
+	@$(MAKE) --keep-going format-check lint type contracts migrations-check unit
 
 # demonstration ------------------------------------------------------------------------------------------
 
