@@ -8,6 +8,7 @@ as numbers. Wording of the parse failures: recorded, method_errors and jsonrpc_e
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -193,6 +194,8 @@ def _escape(text: str) -> str:
 
 
 def _double(value: float) -> str:
+    if not math.isfinite(value):
+        return repr(value)
     return f"{value:.1f}" if value == int(value) and abs(value) < 1e15 else repr(value)
 
 
@@ -234,7 +237,7 @@ def to_json(value: Any) -> str:
         case bool() | int():
             return json.dumps(value)
         case float():
-            return _double(value)
+            return _double(value) if math.isfinite(value) else json.dumps(value)
         case str():
             return _quote(value)
         case None:
