@@ -53,6 +53,11 @@ class Faulty:
         return call
 
 
+def to(hypervisor: Any) -> engine.Connect:
+    """Connects every pool to this one."""
+    return lambda _pool: hypervisor
+
+
 def let_time_pass() -> None:
     """All waits, backoffs and leases are over."""
     Operation.objects.active().update(run_at=Now(), leased_until=Now(), dispatched_until=Now())
@@ -65,7 +70,7 @@ def run_to_end(operation: Operation, hypervisor: Any, *, limit: int = 60) -> Ope
         for uuid in (
             Operation.objects.active().order_by("created_at").values_list("uuid", flat=True)
         ):
-            engine.advance(uuid, lambda _pool: hypervisor)
+            engine.advance(uuid, to(hypervisor))
         operation.refresh_from_db()
         if operation.state in ENDED:
             return operation

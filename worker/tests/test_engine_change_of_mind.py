@@ -13,7 +13,7 @@ from hosting.operations.services import cancel, hand_over, supersede
 from worker import engine
 from worker.hypervisor.port import Busy
 from worker.tests.shed import Shed, douse, furnish_all
-from worker.tests.support import run_to_end
+from worker.tests.support import run_to_end, to
 from worker.tests.test_engine_outcomes import step
 from worker.tests.test_engine_troubles import failing
 
@@ -110,7 +110,7 @@ def test_a_successor_named_while_the_last_step_ran_is_not_forgotten(
     claimed = engine.claim(operation.uuid)
     assert claimed is not None
     successor = supersede(operation, douse.kind, requested_by="user:alice")
-    engine.run_step(claimed, lambda _pool: shed, keep=False)
+    engine.run_step(claimed, to(shed), keep=False)
     operation.refresh_from_db()
     successor.refresh_from_db()
     assert (operation.state, successor.state) == (State.SUPERSEDED, State.ACTIVE)
@@ -142,7 +142,7 @@ def test_what_is_handed_over_ends_at_once_and_cannot_be_committed(operation: Ope
     assert running is not None
     assert hand_over(Operation.objects.filter(kind=operation.kind), other) == 1
     with pytest.raises(engine.LeaseLost):
-        engine.run_step(running, lambda _pool: None, keep=False)
+        engine.run_step(running, to(None), keep=False)
     operation.refresh_from_db()
     assert (operation.state, operation.superseded_by) == (State.SUPERSEDED, other)
     assert operation.events.get(what="ended").message == "superseded by test.douse"

@@ -16,7 +16,7 @@ from hosting.operations.choices import State
 from hosting.operations.models import Operation
 from worker import engine
 from worker.tests.shed import NEEDS, Shed, furnish, furnish_all
-from worker.tests.support import run_to_end
+from worker.tests.support import run_to_end, to
 from worker.tests.test_engine_outcomes import step
 
 
@@ -52,7 +52,7 @@ def test_only_one_of_many_workers_gets_the_lease(operation: Operation) -> None:
 def test_many_workers_at_once_do_everything_once(operation: Operation, shed: Shed) -> None:
     def work() -> None:
         for _ in range(10):
-            engine.advance(operation.uuid, lambda _pool: shed)
+            engine.advance(operation.uuid, to(shed))
             Operation.objects.active().update(run_at=Now())
 
     race(4, work)
@@ -70,7 +70,7 @@ def test_children_that_end_while_the_parent_asks_again_do_not_deadlock(host: Hos
     def work() -> None:
         for _ in range(30):
             for uuid in Operation.objects.active().values_list("uuid", flat=True):
-                engine.advance(uuid, lambda _pool: shed)
+                engine.advance(uuid, to(shed))
             Operation.objects.active().update(run_at=Now())
 
     race(3, work)
@@ -86,7 +86,7 @@ def test_a_late_worker_cannot_commit(operation: Operation) -> None:
     Operation.objects.update(leased_until=Now())
     assert engine.claim(operation.uuid) is not None
     with pytest.raises(engine.LeaseLost):
-        engine.run_step(late, lambda _pool: None, keep=False)
+        engine.run_step(late, to(None), keep=False)
     assert Host.objects.get().memory_reserved_bytes == 0
 
 
@@ -100,7 +100,7 @@ def test_a_late_worker_drops_its_result_and_stops(operation: Operation, shed: Sh
             Operation.objects.update(leased_until=Now())
             assert engine.claim(operation.uuid) is not None
 
-    assert engine.advance(operation.uuid, lambda _pool: Slow()) == 0
+    assert engine.advance(operation.uuid, to(Slow())) == 0
     operation.refresh_from_db()
     assert operation.step == "build"
 
@@ -133,7 +133,7 @@ def test_a_lease_outlives_the_longest_step_of_its_queue(
 def test_what_is_not_due_is_not_claimed(operation: Operation) -> None:
     Operation.objects.update(run_at=Now() + timedelta(seconds=5))
     assert engine.claim(operation.uuid) is None
-    assert engine.advance(operation.uuid, lambda _pool: None) == 0
+    assert engine.advance(operation.uuid, to(None)) == 0
 
 
 @pytest.mark.django_db
@@ -146,7 +146,7 @@ def test_what_is_not_active_is_not_claimed(operation: Operation, state: State) -
 
 @pytest.mark.django_db
 def test_one_message_runs_several_steps_under_one_lease(operation: Operation, shed: Shed) -> None:
-    assert engine.advance(operation.uuid, lambda _pool: shed) == 3  # reserve, build, light
+    assert engine.advance(operation.uuid, to(shed)) == 3  # reserve, build, light
     operation.refresh_from_db()
     assert operation.step == "light"
     assert operation.lease_token is None
@@ -156,7 +156,7 @@ def test_one_message_runs_several_steps_under_one_lease(operation: Operation, sh
 def test_a_worker_whose_time_is_over_leaves_the_rest_to_the_next_ring(
     operation: Operation, shed: Shed
 ) -> None:
-    assert engine.advance(operation.uuid, lambda _pool: shed, at_most=timedelta(0)) == 1
+    assert engine.advance(operation.uuid, to(shed), at_most=timedelta(0)) == 1
     operation.refresh_from_db()
     assert (operation.step, operation.lease_token) == ("build", None)
     assert Operation.objects.due().filter(dispatched_until__lte=Now()).exists()
@@ -173,6 +173,6 @@ def test_a_worker_goes_no_further_when_its_lease_was_taken_between_two_steps(
         return real(held)
 
     monkeypatch.setattr(engine, "_reread", taken_over)
-    assert engine.advance(operation.uuid, lambda _pool: shed) == 1
+    assert engine.advance(operation.uuid, to(shed)) == 1
     assert shed.made == 0
     assert furnish.kind == operation.kind

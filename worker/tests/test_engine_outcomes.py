@@ -15,7 +15,7 @@ from hosting.operations.models import Operation
 from hosting.operations.services import wake
 from worker import engine
 from worker.tests.shed import NEEDS, Shed, furnish, furnish_all
-from worker.tests.support import let_time_pass, run_to_end
+from worker.tests.support import let_time_pass, run_to_end, to
 from worker.workflow import Done, Failed, Next, Outcome, Spawn, Step, Wait, Workflow
 
 pytestmark = pytest.mark.django_db
@@ -37,7 +37,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Any:
 def step(operation: Operation, shed: Any = None, *, keep: bool = False) -> Operation:
     claimed = engine.claim(operation.uuid)
     assert claimed is not None
-    engine.run_step(claimed, lambda _pool: shed, keep=keep)
+    engine.run_step(claimed, to(shed), keep=keep)
     operation.refresh_from_db()
     return operation
 
@@ -66,7 +66,7 @@ def test_next_renews_the_lease_when_the_worker_goes_on(operation: Operation) -> 
     claimed = engine.claim(operation.uuid)
     assert claimed is not None
     Operation.objects.update(leased_until=Now() + timedelta(seconds=1))
-    assert engine.run_step(claimed, lambda _pool: None, keep=True) is True
+    assert engine.run_step(claimed, to(None), keep=True) is True
     operation.refresh_from_db()
     assert operation.lease_token == claimed.lease_token
     left = operation.leased_until - operation.run_at
@@ -130,7 +130,7 @@ def test_a_wake_up_while_a_step_runs_makes_the_same_worker_look_again(
         return Wait(timedelta(hours=1))
 
     monkeypatch.setitem(furnish.steps, "reserve", Step(reserve, False, True))
-    assert engine.advance(operation.uuid, lambda _pool: None) == 2
+    assert engine.advance(operation.uuid, to(None)) == 2
 
 
 def test_done_ends_it(operation: Operation, answer: Any) -> None:
@@ -210,7 +210,7 @@ def run_child(parent: Operation, shed: Shed) -> None:
     child = parent.children.get()
     while not child.has_ended:
         Operation.objects.filter(pk=child.pk).update(run_at=Now())
-        engine.advance(child.uuid, lambda _pool: shed)
+        engine.advance(child.uuid, to(shed))
         child.refresh_from_db()
 
 
@@ -251,10 +251,10 @@ def test_the_journal_tells_the_whole_story(operation: Operation, shed: Shed) -> 
 def test_one_step_of_a_busy_worker_costs_few_queries(
     operation: Operation, shed: Shed, django_assert_max_num_queries: Any
 ) -> None:
-    engine.advance(operation.uuid, lambda _pool: shed, at_most=timedelta(0))
+    engine.advance(operation.uuid, to(shed), at_most=timedelta(0))
     # claim: take, read; commit: savepoint, write, journal, release savepoint
     with django_assert_max_num_queries(6):
-        engine.advance(operation.uuid, lambda _pool: shed, at_most=timedelta(0))
+        engine.advance(operation.uuid, to(shed), at_most=timedelta(0))
     assert connection.in_atomic_block
 
 

@@ -1,5 +1,6 @@
 """What each failure of a step leads to."""
 
+import random
 from datetime import timedelta
 from typing import Any
 
@@ -36,7 +37,7 @@ def built(operation: Operation) -> Operation:
 
 @pytest.fixture
 def longest_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine.random, "random", lambda: 1.0)
+    monkeypatch.setattr(random, "random", lambda: 1.0)
 
 
 def failing(error: Exception) -> Any:

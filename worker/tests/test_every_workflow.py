@@ -18,8 +18,10 @@ from worker.tests.support import (
     Fault,
     Faulty,
     killed_before_committing,
+    never,
     remote_steps_run_twice,
     run_to_end,
+    to,
 )
 from worker.workflow import Workflow
 
@@ -130,9 +132,9 @@ def test_it_may_be_cancelled_before_any_step(kind: str) -> None:
 # --------------------------------------------------------------------------------------------------------
 
 
-def run(kind: str, **faults: Fault) -> tuple[Case, Faulty]:
+def run(kind: str, *, before: Fault = never, after: Fault = never) -> tuple[Case, Faulty]:
     case = CASES[kind]()
-    faulty = Faulty(case.hypervisor, **faults)
+    faulty = Faulty(case.hypervisor, before=before, after=after)
     run_to_end(case.operation, faulty)
     return case, faulty
 
@@ -141,7 +143,7 @@ def one_step(case: Case) -> None:
     Operation.objects.filter(pk=case.operation.pk).update(run_at=Now())
     claimed = engine.claim(case.operation.uuid)
     assert claimed is not None
-    engine.run_step(claimed, lambda _pool: case.hypervisor, keep=False)
+    engine.run_step(claimed, to(case.hypervisor), keep=False)
 
 
 def calls_made(kind: str) -> list[str]:

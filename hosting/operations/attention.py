@@ -1,0 +1,120 @@
+"""Which alarms should stand, judged by the rows alone; those that should not are closed.
+
+It takes no argument and reads everything each time, so whatever ends a trouble also ends its alarm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db.models import Count, Max, Q
+from django.db.models.functions import Now
+
+from hosting.alarms.choices import Severity
+from hosting.alarms.models import Alarm
+from hosting.alarms.services import open_alarm
+from hosting.fleet.models import Pool
+from hosting.operations.choices import Trouble, What
+from hosting.operations.models import Operation, OperationEvent
+
+# A worker that dies leaves no word; so many begun steps without an end are one.
+_DEATHS = 3
+_UNFOLLOWED = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    tag: str
+    severity: Severity
+    title: str
+    detail: str
+
+
+def raise_and_close_alarms() -> None:
+    """Make the alarms of this module's codes stand exactly where they should."""
+    wanted = {alarm.tag: alarm for find in _FINDERS.values() for alarm in find()}
+    standing = Alarm.objects.standing()
+    known = {
+        alarm.tag: alarm.detail
+        for code in _FINDERS
+        for alarm in standing.of_code(code).only("tag", "detail")
+    }
+    for alarm in wanted.values():
+        if known.get(alarm.tag) != alarm.detail:
+            open_alarm(alarm.tag, severity=alarm.severity, title=alarm.title, detail=alarm.detail)
+    Alarm.objects.close(known.keys() - wanted.keys())
+
+
+def _late() -> Iterator[Wanted]:
+    """Operations past their deadline: they go on, but a person should know."""
+    for operation in Operation.objects.late():
+        yield Wanted(
+            f"operation-late:{operation.uuid}",
+            Severity.WARNING,
+            f"{operation.kind} takes too long",
+            f"At step {operation.step}. {operation.detail}".strip(),
+        )
+
+
+def _broken() -> Iterator[Wanted]:
+    """Steps that meet a fault of ours: one alarm per step, however many operations it holds up."""
+    broken = Operation.objects.active().filter(trouble=Trouble.BUG).values("kind", "step")
+    for group in broken.annotate(
+        count=Count("pk"), newest=Max("events__pk", filter=Q(events__what=What.RETRYING))
+    ).order_by():
+        event = OperationEvent.objects.get(pk=group["newest"]) if group["newest"] else None
+        yield Wanted(
+            f"step-broken:{group['kind']}.{group['step']}",
+            Severity.CRITICAL,
+            f"A fault of ours in {group['kind']}, step {group['step']}",
+            _last_line(event),
+        )
+
+
+def _stuck() -> Iterator[Wanted]:
+    """Operations refused where there is no way back."""
+    for operation in Operation.objects.active().filter(trouble=Trouble.STUCK):
+        yield Wanted(
+            f"operation-stuck:{operation.uuid}",
+            Severity.CRITICAL,
+            f"{operation.kind} is refused and cannot turn back",
+            f"At step {operation.step}. {operation.detail}",
+        )
+
+
+def _dying() -> Iterator[Wanted]:
+    """Steps that were begun again and again and never ended, not even badly."""
+    dying = Operation.objects.active().filter(trouble=Trouble.NONE, attempt__gte=_DEATHS)
+    for operation in dying:
+        yield Wanted(
+            f"step-kills-workers:{operation.uuid}",
+            Severity.CRITICAL,
+            f"{operation.kind} kills its workers at step {operation.step}",
+            "Workers began this step and were not heard of again.",
+        )
+
+
+def _unfollowed() -> Iterator[Wanted]:
+    """Pools whose follower's lease is over: nobody watches them."""
+    for pool in Pool.objects.filter(followed_until__lte=Now() - _UNFOLLOWED):
+        yield Wanted(
+            f"pool-unfollowed:{pool.uuid}",
+            Severity.CRITICAL,
+            f"Nobody follows pool {pool.name}",
+            "Start `manage.py follow` for it. What pages show of it is out of date.",
+        )
+
+
+def _last_line(event: OperationEvent | None) -> str:
+    return event.private.strip().rpartition("\n")[2] if event is not None else ""
+
+
+_FINDERS = {
+    "operation-late": _late,
+    "step-broken": _broken,
+    "operation-stuck": _stuck,
+    "step-kills-workers": _dying,
+    "pool-unfollowed": _unfollowed,
+}
