@@ -1,0 +1,560 @@
+"""Walks a recorded answer beside ours: binds names, and tells where the two differ."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import xmlrpc.client
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from deploy.lab.replay import rules
+from deploy.lab.replay.names import NAME, Names, is_name, is_reference, kind_of
+from deploy.lab.replay.wire import from_python
+
+SEARCH_LIMIT = 2000
+"""Pairs tried when the members of two sets are matched before the best so far is taken."""
+
+MISSING = "(missing)"
+NOTHING = "(nothing)"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One place where ours is not as recorded."""
+
+    path: str
+    expected: Any
+    got: Any
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in an answer we are: decides which rules hold."""
+
+    path: str = "result"
+    call: str = ""
+    class_name: str = ""
+    field: str = ""
+    key: str = ""
+    subject: str = ""
+    """The object that the record belongs to, as this pool calls it."""
+    partial: bool = False
+    """Only some members were recorded."""
+    initial: bool = False
+    """The answer is event.from's first: it shows what other scenarios left, too."""
+
+    def at(self, step: str) -> str:
+        return f"{self.path}.{step}"
+
+    def in_record(self, class_name: str, subject: str = "") -> Place:
+        return replace(self, class_name=class_name, field="", key="", subject=subject)
+
+
+@dataclass
+class Facts:
+    """What a scenario knows of this pool, beside names."""
+
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    """Management address by the number that the test pool's had ("1" is h1's)."""
+    hosts: frozenset[str] = frozenset()
+    """References and uuids of the pool's hosts."""
+    host_names: frozenset[str] = frozenset()
+    placed_at_random: set[str] = field(default_factory=set)
+    """VMs whose host the pool chose itself."""
+    started: set[str] = field(default_factory=set)
+    """VMs that were ever started."""
+    any_placed_at_random: bool = False
+    offsets: dict[str, int] = field(default_factory=dict)
+    """How many more objects of a class there were when it was first counted."""
+    canonical: Mapping[str, str] = field(default_factory=dict)
+    """Class names by their lower-case form."""
+    identify: Callable[[Sequence[str], Sequence[str]], list[tuple[str, str]]] | None = None
+    """Tells which of several new objects is which, by their records."""
+
+
+class Comparison:
+    """Compares answers of one scenario."""
+
+    def __init__(self, names: Names, facts: Facts) -> None:
+        self.names = names
+        self.facts = facts
+        self._tries = 0
+
+    # --- whole answers ---------------------------------------------------------------------------
+
+    def result(self, call: str, expected: Any, got: Any, place: Place) -> list[Difference]:
+        """Compare a result as the call's kind demands."""
+        if rules.ignored_result(call):
+            return []
+        if isinstance(expected, dict) and set(expected) == {"count"} and isinstance(got, list):
+            return self.value(expected["count"], len(got), replace(place, path=place.at("count")))
+        class_name, _, method = call.rpartition(".")
+        if method == "get_record":
+            return self.value(expected, got, place.in_record(class_name, place.subject))
+        if method in ("get_all_records", "get_all_records_where") or call in (
+            "message.get",
+            "message.get_since",
+        ):
+            return self._records(expected, got, replace(place, class_name=class_name))
+        if call in ("event.from", "event.next"):
+            return self.value(expected, got, place)
+        if method.startswith("get_") and not class_name.startswith("Async"):
+            getter = replace(place, class_name=class_name, field=method.removeprefix("get_"))
+            return self.value(expected, got, getter)
+        return self.value(expected, got, place)
+
+    def _records(self, expected: Any, got: Any, place: Place) -> list[Difference]:
+        if not isinstance(expected, dict) or not isinstance(got, dict):
+            return self.value(expected, got, place)
+        return self._map(expected, got, place, records=True)
+
+    def error(self, expected: Sequence[str], got: Sequence[str], path: str) -> list[Difference]:
+        """Compare an error: the code exactly, then the parameters."""
+        if not expected or not got:
+            return [] if list(expected) == list(got) else [Difference(path, expected, got)]
+        if not rules.same_error_code(expected[0], got[0]):
+            return [Difference(path, list(expected), list(got))]
+        if expected[0] != got[0] or rules.error_parameters(expected[0]):
+            return []
+        if expected[0].startswith("SR_BACKEND_FAILURE_"):
+            return []
+        mark = self.names.mark()
+        place = Place(path=path)
+        if len(expected) == len(got):
+            found = [self.value(e, g, place) for e, g in zip(expected, got, strict=True)]
+            if not any(found):
+                return []
+        self.names.undo(mark)
+        return [Difference(path, list(expected), list(got))]
+
+    # --- values --------------------------------------------------------------------------------
+
+    def value(self, expected: Any, got: Any, place: Place) -> list[Difference]:
+        if place.field and rules.ignored_field(place.class_name, place.field, place.key):
+            return []
+        if rules.is_shared_sum(place.class_name, place.field):
+            return []
+        if isinstance(expected, str):
+            return self._text(expected, got, place)
+        if isinstance(expected, dict):
+            return self._dict(expected, got, place)
+        if isinstance(expected, list):
+            return self._list(expected, got, place)
+        if isinstance(expected, float) and isinstance(got, float):
+            same = abs(expected - got) <= 1e-9 * max(1.0, abs(expected))
+        else:
+            same = type(expected) is type(got) and expected == got
+        return [] if same else [Difference(place.path, expected, got)]
+
+    def _text(self, expected: str, got: Any, place: Place) -> list[Difference]:
+        if not isinstance(got, str):
+            return [Difference(place.path, expected, got)]
+        if self._same_text(expected, got, place):
+            return []
+        return [Difference(place.path, self.shown(expected), got)]
+
+    def _same_text(self, expected: str, got: str, place: Place) -> bool:
+        if kind := self._lenient_name(expected):
+            # Token numbers are not compared; the name keeps the value it was bound to first.
+            return re.fullmatch(kind, got) is not None
+        if rules.is_rounded_size(place.class_name, place.field) and expected.isdigit():
+            return got.isdigit() and abs(int(expected) - int(got)) <= rules.ROUNDING
+        if f"{place.class_name}.{place.field}" == "network.bridge" and (
+            rules.XAPI_BRIDGE.fullmatch(expected) and rules.XAPI_BRIDGE.fullmatch(got)
+        ):
+            return True
+        if rules.FINGERPRINT.fullmatch(expected):
+            return True
+        if place.class_name == "task" and place.field == "result" and "<value>" in expected:
+            return self._same_task_result(expected, got, place)
+        mark = self.names.mark()
+        if self.names.match(self._address(expected), got):
+            return True
+        self.names.undo(mark)
+        return self._same_placement(expected, got, place)
+
+    def _lenient_name(self, expected: str) -> str | None:
+        if expected in self.names and is_name(expected) and kind_of(expected) == "token":
+            return r"\d{20},\d{20}"
+        return None
+
+    def _address(self, text: str) -> str:
+        return rules.ADDRESS.sub(
+            lambda found: self.facts.addresses.get(found.group(1), found.group()), text
+        )
+
+    def _same_placement(self, expected: str, got: str, place: Place) -> bool:
+        """Whether two texts differ only by the host that the pool chose itself."""
+        name = f"{place.class_name}.{place.field}"
+        if name in rules.PLACED_FIELDS and is_name(expected) and kind_of(expected) == "host":
+            if place.class_name == "task":
+                return got in self.facts.hosts
+            chosen = place.subject in self.facts.placed_at_random
+            return chosen and got in self.facts.hosts
+        if name == "message.body" and self.facts.any_placed_at_random:
+            return self._same_message(expected, got)
+        return False
+
+    def _same_message(self, expected: str, got: str) -> bool:
+        host = "|".join(map(re.escape, sorted(self.facts.host_names))) or "h[0-9]+"
+        pattern = re.escape(self._filled(expected))
+        pattern = re.sub(r"(host(?::\\ |\\ '))h\d+", rf"\1(?:{host})", pattern)
+        for known in self.facts.hosts:
+            pattern = pattern.replace(re.escape(known), "[0-9a-f-]{36}")
+        return re.fullmatch(pattern, got) is not None
+
+    def _filled(self, text: str) -> str:
+        return NAME.sub(lambda found: self.names.values.get(found.group(), found.group()), text)
+
+    def _same_task_result(self, expected: str, got: str, place: Place) -> bool:
+        """Compare a task's result, which is XML in a string, as the value it stands for."""
+        shielded = NAME.sub(lambda found: f"&lt;{found.group()[1:-1]}&gt;", expected)
+        try:
+            wanted, came = _parse_value(shielded), _parse_value(got)
+        except Exception:
+            return self.names.match(expected, got)
+        mark = self.names.mark()
+        if not self.value(wanted, came, Place(path=place.path, call=place.call)):
+            return True
+        self.names.undo(mark)
+        return False
+
+    def shown(self, expected: Any) -> Any:
+        """A recorded value for the report: bound names with what they are bound to."""
+        if isinstance(expected, str) and is_name(expected) and expected in self.names:
+            return f"{expected}={self.names.values[expected]}"
+        return expected
+
+    # --- maps ------------------------------------------------------------------------------------
+
+    def _dict(self, expected: dict[str, Any], got: Any, place: Place) -> list[Difference]:
+        if set(expected) == {"$dateTime"}:
+            return self._moment(expected, got, place)
+        if not isinstance(got, dict):
+            return [Difference(place.path, expected, got)]
+        if "events" in expected and "valid_ref_counts" in expected:
+            return self._event_batch(expected, got, place)
+        if "snapshot" in expected and "operation" in expected:
+            return self._event(expected, got, place)
+        return self._map(expected, got, place)
+
+    def _moment(self, expected: dict[str, Any], got: Any, place: Place) -> list[Difference]:
+        text = got.get("$dateTime") if isinstance(got, dict) else None
+        if isinstance(text, str) and self.names.match(str(expected["$dateTime"]), text):
+            return []
+        return [Difference(place.path, expected, got)]
+
+    def _map(
+        self,
+        expected: Mapping[str, Any],
+        got: Mapping[str, Any],
+        place: Place,
+        *,
+        records: bool = False,
+    ) -> list[Difference]:
+        found: list[Difference] = []
+        rest = dict(got)
+        unsure: dict[str, Any] = {}
+        for key, value in expected.items():
+            if self.names.unbound_in(key):
+                unsure[key] = value
+                continue
+            actual = self._filled(key)
+            inner = self._member(place, key, actual, records=records)
+            if actual in rest:
+                found += self.value(value, rest.pop(actual), inner)
+            elif not self._is_ignored(inner):
+                found.append(Difference(inner.path, value, MISSING))
+        found += self._unsure_keys(unsure, rest, place, records=records)
+        if not place.partial:
+            for key, value in rest.items():
+                inner = self._member(place, key, key, records=records)
+                if not self._is_ignored(inner):
+                    found.append(Difference(inner.path, MISSING, value))
+        return found
+
+    def _is_ignored(self, place: Place) -> bool:
+        return bool(place.field and rules.ignored_field(place.class_name, place.field, place.key))
+
+    def _member(self, place: Place, key: str, actual: str, *, records: bool) -> Place:
+        path = place.at(key)
+        if records:
+            return replace(place, path=path, field="", key="", subject=actual, partial=False)
+        if place.class_name and not place.field:
+            return replace(place, path=path, field=key, partial=False)
+        if place.field and not place.key:
+            return replace(place, path=path, key=key, partial=False)
+        return replace(place, path=path, partial=False)
+
+    def _unsure_keys(
+        self,
+        expected: Mapping[str, Any],
+        rest: dict[str, Any],
+        place: Place,
+        *,
+        records: bool,
+    ) -> list[Difference]:
+        """Keys that hold unbound names: each takes the key whose value suits it best."""
+        found: list[Difference] = []
+        for key, value in expected.items():
+            best: tuple[int, str] | None = None
+            for candidate, actual in rest.items():
+                mark = self.names.mark()
+                if self.names.match(key, candidate):
+                    inner = self._member(place, key, candidate, records=records)
+                    cost = len(self.value(value, actual, inner))
+                    best = min(best or (cost, candidate), (cost, candidate), key=lambda b: b[0])
+                self.names.undo(mark)
+                if best and best[0] == 0:
+                    break
+            if best is None:
+                found.append(Difference(place.at(key), value, MISSING))
+                continue
+            self.names.match(key, best[1])
+            inner = self._member(place, key, best[1], records=records)
+            found += self.value(value, rest.pop(best[1]), inner)
+        return found
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def _event_batch(
+        self, expected: dict[str, Any], got: dict[str, Any], place: Place
+    ) -> list[Difference]:
+        found: list[Difference] = []
+        for key in expected:
+            path = replace(place, path=place.at(key))
+            if key not in got:
+                found.append(Difference(path.path, expected[key], MISSING))
+            elif key == "valid_ref_counts":
+                found += self.ref_counts(expected[key], got[key], path.path)
+            elif key == "events":
+                found += self._events(expected[key], got[key], replace(path, field="events"))
+            else:
+                found += self.value(expected[key], got[key], path)
+        found += [
+            Difference(place.at(key), MISSING, got[key]) for key in got if key not in expected
+        ]
+        return found
+
+    def _events(self, expected: list[Any], got: Any, place: Place) -> list[Difference]:
+        if not isinstance(got, list):
+            return [Difference(place.path, expected, got)]
+        if not place.initial:
+            return self._list(expected, got, place)
+        wanted = [event for event in expected if not self._is_foreign_message(event)]
+        came = [
+            event
+            for event in got
+            if event.get("class") != "message"
+            or self.names.is_known("message", str(event.get("ref")))
+        ]
+        return self._list(wanted, came, place)
+
+    def _is_foreign_message(self, event: Mapping[str, Any]) -> bool:
+        """A message that another scenario left (rule `counts`): never bound to anything."""
+        return event.get("class") == "message" and str(event.get("ref")) not in self.names
+
+    def _event(
+        self, expected: dict[str, Any], got: dict[str, Any], place: Place
+    ) -> list[Difference]:
+        found: list[Difference] = []
+        snapshot = expected.get("snapshot")
+        for key in expected:
+            if key == "snapshot":
+                continue
+            if key not in got:
+                found.append(Difference(place.at(key), expected[key], MISSING))
+            else:
+                plain = Place(path=place.at(key))
+                found += self.value(expected[key], got[key], plain)
+        if snapshot in ("present", "absent"):
+            if (snapshot == "present") != ("snapshot" in got):
+                found.append(Difference(place.at("snapshot"), snapshot, got.get("snapshot")))
+            return found
+        class_name = self.facts.canonical.get(str(expected.get("class")), "")
+        inner = place.in_record(class_name, str(got.get("ref", "")))
+        inner = replace(inner, path=place.at("snapshot"), partial=False)
+        return found + self.value(snapshot, got.get("snapshot", MISSING), inner)
+
+    def ref_counts(self, expected: Any, got: Any, path: str) -> list[Difference]:
+        """Compare numbers of objects: all may be off by what other scenarios left behind.
+
+        By how much is learnt from the first count of a scenario; it has to stay so.
+        """
+        if not isinstance(got, dict) or not isinstance(expected, dict):
+            return [Difference(path, expected, got)]
+        found = []
+        for name in sorted(expected.keys() | got.keys()):
+            if name in rules.UNCOUNTED:
+                continue
+            if name not in got or name not in expected:
+                found.append(
+                    Difference(
+                        f"{path}.{name}", expected.get(name, MISSING), got.get(name, MISSING)
+                    )
+                )
+                continue
+            offset = int(got[name]) - int(expected[name])
+            if self.facts.offsets.setdefault(name, offset) != offset:
+                found.append(Difference(f"{path}.{name}", expected[name], got[name]))
+        return found
+
+    # --- lists -----------------------------------------------------------------------------------
+
+    def _list(self, expected: list[Any], got: Any, place: Place) -> list[Difference]:
+        if not isinstance(got, list):
+            return [Difference(place.path, expected, got)]
+        if _is_error(expected) and _is_error(got) and place.field == "error_info":
+            return self.error(expected, got, place.path)
+        if rules.is_shared_set(place.class_name, place.field):
+            return self._shared_set(expected, got, place)
+        references = all(isinstance(m, str) and is_reference(m) for m in [*expected, *got])
+        if rules.is_unordered(place.call, place.field, references=references):
+            return self._set(expected, got, place)
+        found = []
+        for number, (wanted, actual) in enumerate(itertools.zip_longest(expected, got)):
+            inner = replace(place, path=f"{place.path}[{number}]", partial=False)
+            if number >= len(got):
+                found.append(Difference(inner.path, wanted, MISSING))
+            elif number >= len(expected):
+                found.append(Difference(inner.path, MISSING, actual))
+            else:
+                found += self.value(wanted, actual, inner)
+        return found
+
+    def _shared_set(self, expected: list[Any], got: list[Any], place: Place) -> list[Difference]:
+        """Compare only the members that have names bound already (rule `foreign`)."""
+        wanted = {self.names.values[m]: m for m in expected if m in self.names}
+        came = {m for m in got if isinstance(m, str) and self._is_named(m)}
+        if f"{place.class_name}.{place.field}" == "host.resident_VMs":
+            wanted = {v: n for v, n in wanted.items() if v not in self.facts.placed_at_random}
+            came -= self.facts.placed_at_random
+        found = [
+            Difference(place.path, name, MISSING) for v, name in wanted.items() if v not in came
+        ]
+        return found + [Difference(place.path, MISSING, m) for m in sorted(came - set(wanted))]
+
+    def _is_named(self, value: str) -> bool:
+        return any(self.names.is_known(kind, value) for kind in ("VIF", "VDI", "VM"))
+
+    def _set(self, expected: list[Any], got: list[Any], place: Place) -> list[Difference]:
+        rest = list(got)
+        unsure = []
+        for member in expected:
+            filled = self._filled(member) if isinstance(member, str) else None
+            if filled is not None and not self.names.unbound_in(member) and filled in rest:
+                rest.remove(filled)
+            else:
+                unsure.append(member)
+        self._identify(unsure, rest)
+        self._tries = 0
+        pairs = self._assign(unsure, rest, place)
+        found = []
+        for number, member in enumerate(unsure):
+            inner = replace(place, path=f"{place.path}[{_label(member)}]", field="", partial=False)
+            if number in pairs:
+                found += self.value(member, rest[pairs[number]], inner)
+            else:
+                found.append(Difference(inner.path, self.shown(member), MISSING))
+        for number, member in enumerate(rest):
+            if number not in pairs.values() and not place.partial:
+                found.append(Difference(f"{place.path}[]", MISSING, member))
+        return found
+
+    def _identify(self, expected: list[Any], got: list[Any]) -> None:
+        """Bind new references that could be one another's by what their records say."""
+        unbound = [m for m in expected if isinstance(m, str) and is_name(m) and m not in self.names]
+        if len(unbound) < 2 or len(got) < 2 or self.facts.identify is None:
+            return
+        candidates = [m for m in got if isinstance(m, str)]
+        for name, value in self.facts.identify(unbound, candidates):
+            self.names.bind(name, value)
+
+    def _assign(self, expected: Sequence[Any], got: Sequence[Any], place: Place) -> dict[int, int]:
+        """Which member of ours stands for which recorded one: all alike if possible, else the best."""
+        pairs = self._perfect(0, expected, got, place, {})
+        if pairs is not None:
+            return pairs
+        costs = []
+        for i, j in itertools.product(range(len(expected)), range(len(got))):
+            cost = self._cost(expected[i], got[j], place)
+            if cost is not None:
+                costs.append((cost, i, j))
+        best: dict[int, int] = {}
+        for _, i, j in sorted(costs):
+            if i not in best and j not in best.values():
+                best[i] = j
+        return best
+
+    def _perfect(
+        self,
+        number: int,
+        expected: Sequence[Any],
+        got: Sequence[Any],
+        place: Place,
+        pairs: dict[int, int],
+    ) -> dict[int, int] | None:
+        if number == len(expected):
+            return dict(pairs)
+        for j in range(len(got)):
+            if j in pairs.values():
+                continue
+            self._tries += 1
+            if self._tries > SEARCH_LIMIT:
+                return None
+            mark = self.names.mark()
+            if _may_pair(expected[number], got[j]) and not self.value(
+                expected[number], got[j], replace(place, field="", partial=False)
+            ):
+                found = self._perfect(number + 1, expected, got, place, {**pairs, number: j})
+                if found is not None:
+                    self.names.undo(mark)
+                    return found
+            self.names.undo(mark)
+        return None
+
+    def _cost(self, expected: Any, got: Any, place: Place) -> int | None:
+        """How much two members differ; None when they cannot be meant for each other."""
+        if not _may_pair(expected, got):
+            return None
+        mark = self.names.mark()
+        found = self.value(expected, got, replace(place, field="", partial=False))
+        self.names.undo(mark)
+        if not isinstance(expected, dict):
+            return None if found else 0
+        if any(d.path.endswith((".ref", ".class", ".operation")) for d in found):
+            return None
+        return len(found)
+
+
+def _may_pair(expected: Any, got: Any) -> bool:
+    """A quick look, so that long sets are not compared member by member in vain."""
+    if isinstance(expected, dict) and isinstance(got, dict) and "operation" in expected:
+        return all(expected.get(key) == got.get(key) for key in ("operation", "class"))
+    return type(expected) is type(got)
+
+
+def _is_error(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(part, str) for part in value)
+
+
+def _label(member: Any) -> str:
+    if isinstance(member, dict):
+        return " ".join(str(member[k]) for k in ("operation", "class", "ref") if k in member)
+    return str(member)[:60]
+
+
+def _parse_value(text: str) -> Any:
+    """The value of a task's result.
+
+    Raises whatever the parser raises when the text is no such value.
+    """
+    inner = f"<methodResponse><params><param>{text}</param></params></methodResponse>"
+    (value,), _ = xmlrpc.client.loads(inner)
+    return from_python(value)
+
+
+def merge(differences: Iterable[list[Difference]]) -> list[Difference]:
+    return [difference for some in differences for difference in some]

@@ -1,0 +1,612 @@
+"""Plays a recording on a pool, step by step, and tells where each answer differs."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from deploy.lab.replay import raw_requests, rules
+from deploy.lab.replay.compare import MISSING, Comparison, Difference, Facts, Place
+from deploy.lab.replay.follow import FollowComparison, Follower, recorded_tracks
+from deploy.lab.replay.late import LateBinder
+from deploy.lab.replay.names import Names, Unbound
+from deploy.lab.replay.placement import Placement
+from deploy.lab.replay.pools import Pool
+from deploy.lab.replay.prepare import CallFailed, Inventory, bind_fixed, facts_of, take_inventory
+from deploy.lab.replay.recording import Recording, Step, leaves_of
+from deploy.lab.replay.rrd import form
+from deploy.lab.replay.wire import TIMEOUT, Answer, Endpoint, RawResponse, json_request
+
+POLL = 0.02
+"""Real seconds between two looks of a `wait`."""
+
+GAP = 0.4
+"""Seconds on the pool's clock between two jobs of a `follow`."""
+
+
+@dataclass
+class StepResult:
+    """One counted step: it agrees when there are no differences."""
+
+    index: str
+    call: str
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def agrees(self) -> bool:
+        return not self.differences
+
+
+@dataclass
+class ScenarioResult:
+    scenario: str
+    steps: list[StepResult]
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def agree(self) -> int:
+        return sum(step.agrees for step in self.steps)
+
+
+class Player:
+    """One scenario on one pool."""
+
+    def __init__(self, recording: Recording, pool: Pool) -> None:
+        self._recording = recording
+        self._pool = pool
+        self._names = Names()
+        self._session = ""
+        """For look-ups of our own."""
+        self._results: list[StepResult] = []
+
+    def play(self) -> ScenarioResult:
+        """Play every step. Nothing that goes wrong in one step keeps the next from being played."""
+        remarks: list[str] = []
+        try:
+            remarks += self._prepare()
+        except (CallFailed, OSError, http.client.HTTPException, LookupError) as error:
+            why = f"The pool could not be prepared: {error}"
+            differences = [Difference("preparation", "a pool", why)]
+            steps = [
+                StepResult(index, _title(step), list(differences))
+                for index, step in self._recording.leaves()
+            ]
+            return ScenarioResult(self._recording.scenario, steps, [why])
+        for number, step in enumerate(self._recording.steps):
+            self._step(str(number), step)
+        return ScenarioResult(self._recording.scenario, self._results, remarks)
+
+    # --- preparation -----------------------------------------------------------------------------
+
+    def _prepare(self) -> list[str]:
+        self._session = self._log_in("look-ups")
+        self._names.bind("<session>", self._log_in())
+        inventory = take_inventory(self._ask)
+        remarks = []
+        try:
+            missing = bind_fixed(inventory, self._names, self._recording.binds, self._ask)
+        except CallFailed as error:
+            remarks.append(f"preparing: {error}")
+            missing = bind_fixed(inventory, self._names, (), self._ask)
+            missing = [name for name in self._recording.binds if name not in self._names]
+        remarks += [f"the pool has no {name}" for name in missing]
+        self._set_up(inventory)
+        return remarks
+
+    def _set_up(self, inventory: Inventory) -> None:
+        facts: Facts = facts_of(inventory)
+        facts.canonical = _canonical_names(self._recording)
+        self._facts = facts
+        self._comparison = Comparison(self._names, facts)
+        self._placement = Placement(facts)
+        self._late = LateBinder(
+            self._recording, inventory, self._comparison, self._ask, self._log_in
+        )
+        facts.identify = self._late.identify
+
+    def _log_in(self, originator: str = "replay") -> str:
+        answer = self._pool.endpoint("h1").call(
+            "session.login_with_password",
+            [self._pool.username, self._pool.password, "2.21", originator],
+        )
+        if not isinstance(answer.result, str):
+            raise CallFailed(f"login: {answer.error or answer.transport}")
+        return answer.result
+
+    def _ask(self, method: str, *args: Any) -> Any:
+        """A call of our own. Raises CallFailed."""
+        answer = self._pool.endpoint("h1").call(method, [self._session, *args])
+        if answer.error is not None or answer.transport is not None:
+            raise CallFailed(f"{method}: {answer.error or answer.transport}")
+        return answer.result
+
+    # --- steps -----------------------------------------------------------------------------------
+
+    def _step(self, index: str, step: Step) -> None:
+        via = str(step.get("via"))
+        if via == "parallel" and step.get("steps"):
+            self._guarded(index, step, lambda: self._parallel(index, step))
+        elif via == "follow" and step.get("jobs"):
+            self._guarded(index, step, lambda: self._follow(index, step))
+        else:
+            self._record(index, step, lambda: self._single(step))
+
+    def _record(self, index: str, step: Step, play: Callable[[], list[Difference]]) -> None:
+        try:
+            differences = play()
+        except Exception as error:
+            differences = [Difference("step", _outcome(step), f"{type(error).__name__}: {error}")]
+        self._results.append(StepResult(index, _title(step), differences))
+
+    def _guarded(self, index: str, step: Step, play: Callable[[], None]) -> None:
+        """Play a container; whatever part of it was not counted counts as different."""
+        try:
+            play()
+        except Exception as error:
+            done = {result.index for result in self._results}
+            for inner, part in leaves_of(index, step):
+                if inner not in done:
+                    difference = Difference("step", "played", f"{type(error).__name__}: {error}")
+                    self._results.append(StepResult(inner, _title(part), [difference]))
+
+    def _single(self, step: Step) -> list[Difference]:
+        kinds: dict[str, Callable[[Step], list[Difference]]] = {
+            "xmlrpc": self._xmlrpc,
+            "jsonrpc": self._jsonrpc,
+            "http": self._http,
+            "wait": self._wait,
+            "sleep": self._sleep,
+            "count": self._count,
+            "summary": self._summary,
+            "control": self._control,
+        }
+        play = kinds.get(str(step.get("via")))
+        if play is None:
+            return [Difference("via", step.get("via"), "a kind of step that is not known")]
+        return play(step)
+
+    # --- sending ---------------------------------------------------------------------------------
+
+    def _arguments(self, step: Step) -> list[Any]:
+        """A step's arguments with every name replaced.
+
+        Raises Unbound for a name that nothing can be found for.
+        """
+        return [self._fill(arg, step) for arg in step.get("args", ())]
+
+    def _fill(self, value: Any, step: Step) -> Any:
+        if isinstance(value, str):
+            return self._fill_text(value, step)
+        if isinstance(value, dict):
+            return {self._fill(key, step): self._fill(part, step) for key, part in value.items()}
+        if isinstance(value, list):
+            return [self._fill(part, step) for part in value]
+        return value
+
+    def _fill_text(self, text: str, step: Step) -> str:
+        if text == rules.PASSWORD:
+            return self._pool.password
+        text = text.replace("<time>", f"{datetime.now(UTC):%Y%m%dT%H:%M:%SZ}")
+        text = text.replace("<unixtime>", str(int(self._wall_clock()) - 20))
+        text = text.replace(f'"{rules.PASSWORD}"', json.dumps(self._pool.password))
+        for _ in range(100):
+            try:
+                return self._names.fill(text)
+            except Unbound as missing:
+                if not self._late.bind(missing.name, step):
+                    raise
+        raise LookupError(f"{text!r} holds too many names")
+
+    def _wall_clock(self) -> float:
+        now = self._pool.now()
+        return now if now > 1e9 else time.time()
+
+    def _endpoint(self, step: Step) -> Endpoint:
+        return self._pool.endpoint(str(step.get("host", "h1")))
+
+    def _timed(self, send: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
+        lab, real = self._pool.now(), time.monotonic()
+        answer = send()
+        return answer, (self._pool.now() - lab, time.monotonic() - real)
+
+    def _waited(self, step: Step, took: tuple[float, float]) -> list[Difference]:
+        recorded = step.get("seconds")
+        if not isinstance(recorded, int | float) or rules.waits_alike(float(recorded), *took):
+            return []
+        return [Difference("seconds", recorded, round(took[0], 2))]
+
+    # --- xmlrpc ------------------------------------------------------------------------------------
+
+    def _xmlrpc(self, step: Step) -> list[Difference]:
+        args = self._arguments(step)
+        self._foresee(str(step["call"]), args)
+        answer, took = self._timed(lambda: _call(self._endpoint(step), str(step["call"]), args))
+        return self._compare_answer(step, args, answer, took)
+
+    def _foresee(self, call: str, args: Sequence[Any]) -> None:
+        method = call.removeprefix("Async.")
+        if method in ("VM.destroy", "VM.revert") and len(args) > 1 and isinstance(args[1], str):
+            self._late.remember_disks(args[1])
+
+    def _compare_answer(
+        self, step: Step, args: Sequence[Any], answer: Answer, took: tuple[float, float]
+    ) -> list[Difference]:
+        call = str(step["call"])
+        succeeded = answer.error is None and answer.transport is None
+        self._placement.observe(call, args, answer.result if succeeded else None)
+        if call == "VDI.destroy" and succeeded and len(args) > 1:
+            self._late.forget_disk(str(args[1]))
+        waited = self._waited(step, took)
+        if rules.ignored_outcome(call):
+            return waited
+        return self._outcomes(step, args, answer) + waited
+
+    def _outcomes(self, step: Step, args: Sequence[Any], answer: Answer) -> list[Difference]:
+        if "error" in step:
+            if answer.error is not None:
+                return self._comparison.error(step["error"], answer.error, "error")
+        elif "transport" in step:
+            if answer.transport is not None:
+                return self._transport(step["transport"], answer.transport)
+        elif answer.error is None and answer.transport is None:
+            place = _place(step, args)
+            return self._comparison.result(place.call, step.get("result"), answer.result, place)
+        return [Difference("answer", _outcome(step), _shown(answer))]
+
+    def _transport(self, expected: Mapping[str, Any], got: Mapping[str, Any]) -> list[Difference]:
+        if "Code" not in expected:
+            return [] if "Code" not in got else [Difference("transport", expected, got)]
+        found = []
+        for key in ("Code", "Body"):
+            place = Place(path=f"transport.{key}")
+            found += self._comparison.value(expected.get(key), got.get(key, MISSING), place)
+        return found
+
+    # --- jsonrpc -----------------------------------------------------------------------------------
+
+    def _jsonrpc(self, step: Step) -> list[Difference]:
+        args = self._arguments(step)
+        if "body" in step:
+            text = self._fill_text(str(step["body"]), step)
+        else:
+            text = json_request(int(step.get("version", 2)), str(step["call"]), args)
+            self._foresee(str(step["call"]), args)
+        reply, took = self._timed(
+            lambda: self._endpoint(step).post("/jsonrpc", text.encode(), "application/json")
+        )
+        found = self._waited(step, took)
+        status = int(step.get("status", 200))
+        if reply.status != status:
+            found.append(Difference("status", status, reply.status))
+        if "reply_text" in step:
+            return found + self._comparison.value(step["reply_text"], reply.text, Place("reply"))
+        try:
+            content = json.loads(reply.text)
+        except ValueError:
+            return [*found, Difference("reply", step.get("reply"), reply.text)]
+        if isinstance(content, dict) and "result" in content:
+            self._placement.observe(str(step["call"]), args, content["result"])
+        return found + self._json_reply(step, args, step.get("reply"), content)
+
+    def _json_reply(
+        self, step: Step, args: Sequence[Any], expected: Any, got: Any
+    ) -> list[Difference]:
+        if not isinstance(expected, dict) or not isinstance(got, dict):
+            return self._comparison.value(expected, got, Place("reply"))
+        found: list[Difference] = []
+        for key in [*expected, *(k for k in got if k not in expected)]:
+            wanted, came = expected.get(key, MISSING), got.get(key, MISSING)
+            path = f"reply.{key}"
+            if key == "error" and _json_error(wanted) and _json_error(came):
+                found += self._comparison.error(_json_error(wanted), _json_error(came), path)
+                if isinstance(wanted, dict) and isinstance(came, dict):
+                    code = Place(f"{path}.code")
+                    found += self._comparison.value(wanted.get("code"), came.get("code"), code)
+            elif key == "result" and MISSING not in (wanted, came):
+                place = replace(_place(step, args), path=path)
+                found += self._comparison.result(place.call, wanted, came, place)
+            else:
+                found += self._comparison.value(wanted, came, Place(path))
+        return found
+
+    # --- http --------------------------------------------------------------------------------------
+
+    def _http(self, step: Step) -> list[Difference]:
+        text = self._fill_text(str(step["request"]), step)
+        request = raw_requests.build(text, self._pool.username, self._pool.password)
+        expected = step["response"]
+        patience = 5.0 / min(self._pool.rate, 2.0)
+        if "kept open" not in str(expected.get("end")):
+            patience = TIMEOUT
+        response, took = self._timed(lambda: self._endpoint(step).raw(request, patience=patience))
+        if "kept open" in str(expected.get("end")):
+            took = (float(step.get("seconds", 0)), took[1])
+        is_rrd = rules.is_rrd(text) and " 200 " in f"{expected['status_line']} "
+        return self._waited(step, took) + self._http_response(expected, response, is_rrd)
+
+    def _http_response(
+        self, expected: Mapping[str, Any], got: RawResponse, is_rrd: bool
+    ) -> list[Difference]:
+        compare = self._comparison.value
+        found = compare(expected["status_line"], got.status_line, Place("status_line"))
+        headers = [_without_length(h) if is_rrd else h for h in expected["headers"]]
+        came = [_without_length(h) if is_rrd else h for h in got.headers]
+        found += compare(headers, came, Place("headers"))
+        body = got.body.decode("utf-8", "replace")
+        if is_rrd:
+            return found + _rrd_form(str(expected["body"]), body)
+        recorded = str(expected["body"])
+        cut = int(expected["body_bytes"]) > len(recorded.encode())
+        mark = self._names.mark()
+        if not self._names.match(recorded, body, prefix=cut):
+            self._names.undo(mark)
+            found.append(Difference("body", recorded, body[:600]))
+        found += compare(expected["body_bytes"], len(got.body), Place("body_bytes"))
+        end = expected.get("end")
+        if isinstance(end, str) and not end.startswith(got.end):
+            found.append(Difference("end", end, got.end))
+        return found
+
+    # --- waiting -----------------------------------------------------------------------------------
+
+    def _wait(self, step: Step) -> list[Difference]:
+        args = self._arguments(step)
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            answer = _call(self._endpoint(step), str(step["call"]), args)
+            if answer.result in step["until"]:
+                break
+            if answer.error or answer.transport or time.monotonic() > deadline:
+                return [Difference("answer", step["result"], _shown(answer))]
+            time.sleep(POLL)
+        return self._comparison.value(step["result"], answer.result, Place())
+
+    def _sleep(self, step: Step) -> list[Difference]:
+        time.sleep(min(float(step["seconds"]) / self._pool.rate, TIMEOUT))
+        return []
+
+    # --- counts ------------------------------------------------------------------------------------
+
+    def _count(self, step: Step) -> list[Difference]:
+        answer = _call(self._endpoint(step), str(step["call"]), self._arguments(step))
+        if not isinstance(answer.result, list | dict):
+            return [Difference("answer", step["count"], _shown(answer))]
+        if rules.is_uncounted(str(step["call"])):
+            return []
+        return self._comparison.value(step["count"], len(answer.result), Place("count"))
+
+    def _summary(self, step: Step) -> list[Difference]:
+        answer = _call(self._endpoint(step), str(step["call"]), self._arguments(step))
+        if not isinstance(answer.result, dict):
+            return [Difference("answer", step.get("classes"), _shown(answer))]
+        events = answer.result.get("events", [])
+        found = []
+        for key, part in (("classes", "class"), ("operations", "operation")):
+            seen = sorted({str(event.get(part)) for event in events})
+            if key in step and sorted(step[key]) != seen:
+                found.append(Difference(key, sorted(step[key]), seen))
+        if "valid_ref_counts" in step:
+            counts = answer.result.get("valid_ref_counts")
+            found += self._comparison.ref_counts(
+                step["valid_ref_counts"], counts, "valid_ref_counts"
+            )
+        return found
+
+    # --- several at once ------------------------------------------------------------------------------
+
+    def _parallel(self, index: str, step: Step) -> None:
+        parts = [part for part in step["steps"] if isinstance(part, dict)]
+        args = [self._arguments(part) for part in parts]
+        for part, arguments in zip(parts, args, strict=True):
+            self._foresee(str(part.get("call", "")), arguments)
+        answers: dict[int, tuple[Answer, tuple[float, float]]] = {}
+
+        def send(number: int) -> None:
+            part = parts[number]
+            time.sleep(float(part.get("at", 0.0)) / self._pool.rate)
+            endpoint = self._endpoint(part).fresh()
+            try:
+                answers[number] = self._timed(
+                    lambda: _call(endpoint, str(part["call"]), args[number])
+                )
+            finally:
+                endpoint.close()
+
+        threads = [
+            threading.Thread(target=send, args=(number,), daemon=True)
+            for number, part in enumerate(parts)
+            if part.get("via") == "xmlrpc"
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(TIMEOUT + 5.0)
+        for number, part in enumerate(parts):
+            inner = f"{index}.{number}"
+            if part.get("via") != "xmlrpc":
+                self._step(inner, part)
+            else:
+                self._record(
+                    inner, part, partial(self._answered, part, args[number], answers.get(number))
+                )
+
+    def _answered(
+        self,
+        step: Step,
+        args: Sequence[Any],
+        came: tuple[Answer, tuple[float, float]] | None,
+    ) -> list[Difference]:
+        if came is None:
+            return [Difference("answer", _outcome(step), f"none within {TIMEOUT:g} s")]
+        return self._compare_answer(step, args, *came)
+
+    def _follow(self, index: str, step: Step) -> None:
+        endpoint = self._pool.endpoint("h1").fresh()
+        session = self._names.values["<session>"]
+        follower = Follower(
+            step["classes"],
+            lambda classes, token, timeout: _call(
+                endpoint, "event.from", [session, list(classes), token, timeout]
+            ),
+        )
+        jobs = step["jobs"]
+        for number, job in enumerate(jobs):
+            if number:
+                time.sleep(GAP / self._pool.rate)
+            self._step(f"{index}.{number}", job)
+        got, failure = follower.finish(TIMEOUT)
+        endpoint.close()
+        # The events belong to all jobs; the last one answers for them.
+        last = self._results[-1]
+        if failure is not None:
+            last.differences.append(Difference("follow", "events", failure))
+            return
+        comparison = FollowComparison(self._comparison)
+        last.differences += comparison.differences(recorded_tracks(step["batches"]), got)
+
+    # --- from outside ----------------------------------------------------------------------------------
+
+    def _control(self, step: Step) -> list[Difference]:
+        words = [str(value) for key, value in step.items() if key not in ("via", "note", "about")]
+        words += [str(word) for value in step.values() if isinstance(value, list) for word in value]
+        words = [word.strip("<>").removeprefix("host:") for word in words]
+        hosts = [word for word in words if word[:1] == "h" and word[1:].isdigit()]
+        actions = [word for word in words if "_" in word]
+        if not hosts or not actions:
+            return [Difference("control", dict(step), "a deed that is not understood")]
+        self._pool.control(actions[0], hosts[0])
+        return []
+
+
+def _call(endpoint: Endpoint, method: str, args: Sequence[Any]) -> Answer:
+    """Send a call; that nobody answers is an answer, too."""
+    try:
+        return endpoint.call(method, args)
+    except (OSError, http.client.HTTPException) as error:
+        return Answer(transport={"Status": "no answer", "why": f"{type(error).__name__}: {error}"})
+
+
+def _place(step: Step, args: Sequence[Any]) -> Place:
+    call = str(step.get("call", ""))
+    if "body" in step:
+        call = _call_in(str(step["body"]))
+    subject = args[1] if len(args) > 1 and isinstance(args[1], str) else ""
+    initial = call == "event.from" and len(args) > 2 and args[2] == ""
+    shortened = "first" in str(step.get("shortened", ""))
+    partial = bool(step.get("partial")) or shortened
+    return Place(call=call, subject=subject, partial=partial, initial=initial)
+
+
+def _call_in(body: str) -> str:
+    try:
+        content = json.loads(body)
+    except ValueError:
+        return ""
+    return str(content.get("method", "")) if isinstance(content, dict) else ""
+
+
+def _json_error(value: Any) -> list[str]:
+    """An error in either version's form as code and parameters; [] when it is none."""
+    if isinstance(value, list):
+        return [str(part) for part in value]
+    if isinstance(value, dict) and "message" in value:
+        data = value.get("data")
+        return [str(value["message"]), *(str(part) for part in data or ())]
+    return []
+
+
+def _without_length(header: str) -> str:
+    name = header.partition(":")[0]
+    return name if name.lower() == "content-length" else header
+
+
+def _rrd_form(expected: str, got: str) -> list[Difference]:
+    """Compare what kind of document it is and how it is put together (rule `rrd`)."""
+    wanted, came = form(expected), form(got)
+    return [] if wanted == came else [Difference("body", sorted(wanted), sorted(came))]
+
+
+def _title(step: Step) -> str:
+    call = step.get("call") or str(step.get("request", "")).partition("\n")[0]
+    return str(call or _call_in(str(step.get("body", ""))) or step.get("via"))[:80]
+
+
+def _outcome(step: Step) -> Any:
+    for key in ("error", "transport", "result", "reply", "count", "response"):
+        if key in step:
+            return {key: step[key]} if key != "result" else step[key]
+    return "to be played"
+
+
+def _shown(answer: Answer) -> Any:
+    if answer.error is not None:
+        return {"error": answer.error}
+    if answer.transport is not None:
+        return {"transport": dict(answer.transport)}
+    return answer.result
+
+
+_ODD_CLASSES = [
+    "VM",
+    "VDI",
+    "VBD",
+    "VIF",
+    "SR",
+    "PBD",
+    "SM",
+    "PIF",
+    "VLAN",
+    "Bond",
+    "VTPM",
+    "VM_metrics",
+    "VM_guest_metrics",
+    "VBD_metrics",
+    "VIF_metrics",
+    "PIF_metrics",
+    "VMPP",
+    "VMSS",
+    "VM_appliance",
+    "DR_task",
+    "PCI",
+    "PGPU",
+    "GPU_group",
+    "VGPU",
+    "VGPU_type",
+    "PVS_site",
+    "PVS_server",
+    "PVS_proxy",
+    "PVS_cache_storage",
+    "Feature",
+    "SDN_controller",
+    "PUSB",
+    "USB_group",
+    "VUSB",
+    "Cluster",
+    "Cluster_host",
+    "Certificate",
+    "Repository",
+    "Observer",
+    "VM_group",
+    "Host_driver",
+    "Driver_variant",
+    "LVHD",
+]
+
+
+def _canonical_names(recording: Recording) -> dict[str, str]:
+    """Class names as calls write them, by how events do (lower case)."""
+    classes = set(_ODD_CLASSES)
+    for _, step in recording.leaves():
+        call = str(step.get("call", "")).removeprefix("Async.")
+        if "." in call:
+            classes.add(call.partition(".")[0])
+    lower = {name.lower(): name for name in classes}
+    plain = "host host_metrics host_cpu pool network task message console session blob secret"
+    return {**{name: name for name in [*plain.split(), "tunnel", "network_sriov"]}, **lower}
