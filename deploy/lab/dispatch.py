@@ -13,7 +13,7 @@ import inspect
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from deploy.lab import generic
@@ -89,6 +89,22 @@ class Call:
             raise XapiError("TASK_CANCELLED", self.task)
 
 
+async def within(call: Call, name: str, *values: Any) -> Any:
+    """Serve another message as a part of this call, under its task; values are decoded ones."""
+    result = execute(replace(call, message=SCHEMA.messages[name]), list(values))
+    return await result if inspect.isawaitable(result) else result
+
+
+def execute(call: Call, values: list[Any]) -> Any:
+    """Do what the message means: its result, or an awaitable of it."""
+    handler = HANDLERS.get(call.message.full_name)
+    if handler is None:
+        return generic.execute(call, values)
+    if handler.resolves_self:
+        values = [call.db.get(call.message.cls, values[0]), *values[1:]]
+    return handler.function(call, *values)
+
+
 class Dispatcher:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
@@ -128,10 +144,10 @@ class Dispatcher:
     def _run(self, call: Call, values: list[Any]) -> Any:
         if not call.message.is_async:
             call.task = f"DummyRef:|{uuid.uuid4()}|{call.message.full_name}"
-            return self._execute(call, values)
+            return execute(call, values)
         self.lab.tasks.open(call)
         try:
-            result = self._execute(call, values)
+            result = execute(call, values)
         except BaseException:
             self.lab.tasks.forget(call)
             raise
@@ -155,7 +171,7 @@ class Dispatcher:
 
     async def _complete(self, call: Call, values: list[Any]) -> None:
         try:
-            result = self._execute(call, values)
+            result = execute(call, values)
             if inspect.isawaitable(result):
                 result = await result
         except XapiError as error:
@@ -168,14 +184,6 @@ class Dispatcher:
         else:
             value = "" if call.message.result is None else result
             self.lab.tasks.succeed(call, to_xml(value))
-
-    def _execute(self, call: Call, values: list[Any]) -> Any:
-        handler = HANDLERS.get(call.message.full_name)
-        if handler is None:
-            return generic.execute(call, values)
-        if handler.resolves_self:
-            values = [call.db.get(call.message.cls, values[0]), *values[1:]]
-        return handler.function(call, *values)
 
 
 def _arguments(declared: Message, arguments: list[Any], is_async: bool) -> list[Any]:

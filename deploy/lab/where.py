@@ -116,32 +116,42 @@ def _negation(inner: _Test) -> _Test:
     return lambda row: not inner(row)
 
 
-def _stored(row: Row, column: str) -> str:
-    if column == "_ref":
+def _stored(row: Row, name: str) -> str:
+    if name == "_ref":
         return row.ref
-    name = column.replace("__", "_")
-    if name not in row.fields or _column(name) != column:
-        raise XapiError("INTERNAL_ERROR", "missing field", column, "")
-    return _marshal(row.fields[name])
+    field = name.replace("__", "_")
+    if field not in row.fields or column(field) != name:
+        raise XapiError("INTERNAL_ERROR", "missing field", name, "")
+    return marshal(row.fields[field])
 
 
-def _column(name: str) -> str:
+def column(field: str) -> str:
+    """The database's name of a field: `name_label` is name__label."""
     for group in _GROUPS:
-        if name.startswith(group + "_"):
-            return f"{group}__{name[len(group) + 1 :]}"
-    return name
+        if field.startswith(group + "_"):
+            return f"{group}__{field[len(group) + 1 :]}"
+    return field
 
 
-def _marshal(value: Any) -> str:
+def quote(text: str) -> str:
+    """A string inside a stored set or map."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def marshal(value: Any) -> str:
+    """A field's value as the database stores it."""
     match value:
         case bool():
             return str(value).lower()
+        case float():
+            return f"{value:.15g}"
         case datetime():
             return format_date(value)
         case list():
-            return "(" + " ".join(f"'{_marshal(member)}'" for member in value) + ")"
+            return "(" + " ".join(quote(marshal(member)) for member in value) + ")"
         case dict():
-            pairs = " ".join(f"('{key}' '{_marshal(member)}')" for key, member in value.items())
+            pairs = " ".join(f"({quote(key)} {quote(marshal(v))})" for key, v in value.items())
             return f"({pairs})"
         case _:
             return str(value)
