@@ -52,12 +52,12 @@ class Disks:
 
     # finding and making -------------------------------------------------------------------------
 
-    def find_vdi(self, name: str) -> VdiRecord | None:
-        found = self._finished(name, {})
+    def find_vdi(self, name: str, *, sr: UUID | None = None) -> VdiRecord | None:
+        found = self._finished(name, {}, sr)
         return self._record(found[1]) if found is not None else None
 
     def ensure_vdi(self, spec: VdiSpec) -> VdiRecord:
-        found = self._finished(spec.name, spec.marker)
+        found = self._finished(spec.name, spec.marker, spec.sr)
         if found is None:
             found = self._create(spec)
         return self._naming_itself(*found)
@@ -115,10 +115,14 @@ class Disks:
                 self._tasks.until_finished(records.task_handle(ref), left)
             except HypervisorError:  # another's, and gone, or slow: what counts is the look below
                 continue
-        return self._finished(spec.name, spec.marker)
+        return self._finished(spec.name, spec.marker, spec.sr)
 
-    def _finished(self, name: str, wanted: Marker) -> tuple[str, Raw] | None:
-        found = self._calls.where("VDI", name__label=name, is_a_snapshot=False)
+    def _finished(
+        self, name: str, wanted: Marker, sr: UUID | None = None
+    ) -> tuple[str, Raw] | None:
+        """`sr` matters: an image has one disk of the same name on every SR."""
+        place = {"SR": self._calls.ref("SR", sr)} if sr is not None else {}
+        found = self._calls.where("VDI", name__label=name, is_a_snapshot=False, **place)
         return first_of({r: raw for r, raw in found.items() if not _unfinished(raw)}, wanted)
 
     def _unfinished(self, name: str) -> tuple[str, Raw] | None:

@@ -69,6 +69,15 @@ def test_a_lost_reply_does_not_make_a_second_disk(
     assert named == [found]
 
 
+def test_the_same_name_on_another_sr_is_another_disk(place: Place, workshop: Workshop) -> None:
+    local = [s for s in place.hypervisor.srs() if not s.shared and s.type == "ext"]
+    if not local:
+        pytest.skip("the pool has no local storage")
+    here, there = workshop.vdi("image"), workshop.vdi("image", sr=local[0].uuid)
+    assert here.uuid != there.uuid
+    assert place.hypervisor.find_vdi(here.name, sr=local[0].uuid) == there
+
+
 def test_a_disk_names_itself(place: Place, workshop: Workshop) -> None:
     made = workshop.vdi()
     assert made.marker["hosting:vdi"] == str(made.uuid)

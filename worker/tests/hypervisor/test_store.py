@@ -5,6 +5,8 @@ import os
 import pytest
 from cryptography.fernet import Fernet, MultiFernet
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from worker.hypervisor.xapi.session import StoredSession
 from worker.hypervisor.xapi.store import RedisSessionStore
@@ -56,7 +58,7 @@ def test_one_process_at_a_time_logs_in(redis: Redis, key: Fernet) -> None:
 
 
 def test_without_redis_there_is_no_shared_session_and_no_error(key: Fernet) -> None:
-    nobody = Redis(host="127.0.0.1", port=9, socket_connect_timeout=1)
+    nobody = Redis(host="127.0.0.1", port=9, retry=Retry(NoBackoff(), 0))
     store = RedisSessionStore(nobody, "away", MultiFernet([key]))
     store.save(SESSION)
     with store.lock():
