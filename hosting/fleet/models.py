@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+from django.core.validators import URLValidator
 from django.db import models
 from django.db.models import F, Q, Sum
 from django.db.models.functions import Coalesce, Greatest, Now
@@ -33,7 +34,11 @@ class Pool(models.Model):
 
     uuid = models.UUIDField(primary_key=True)
     name = models.CharField(max_length=63, unique=True, help_text="Our name for it.")
-    url = models.URLField(help_text='Tried first, e.g. "https://10.0.0.1"; gives the default port.')
+    url = models.CharField(
+        max_length=200,
+        validators=[URLValidator(schemes=["https"])],
+        help_text='Tried first, e.g. "https://10.0.0.1"; gives the default port.',
+    )
     username = models.CharField(max_length=255)
     sealed_password = models.TextField(editable=False)
     candidates = models.JSONField(
@@ -163,7 +168,12 @@ class Host(models.Model):
     state = models.CharField(max_length=11, choices=HostState, default=HostState.ACCEPTING)
     state_changed_at = models.DateTimeField(db_default=Now(), editable=False)
     memory_reserved_bytes = models.PositiveBigIntegerField(default=0, editable=False)
-    bmc_url = models.URLField(blank=True, help_text="Redfish service root of its BMC.")
+    bmc_url = models.CharField(
+        max_length=200,
+        blank=True,
+        validators=[URLValidator(schemes=["https"])],
+        help_text="Redfish service root of its BMC.",
+    )
     bmc_username = models.CharField(max_length=255, blank=True)
     sealed_bmc_password = models.TextField(blank=True, editable=False)
     bmc_certificate = models.TextField(blank=True, help_text="PEM, pinned.")

@@ -2,6 +2,7 @@
 
 import uuid
 
+import django.core.validators
 import django.db.models.deletion
 import django.db.models.functions.datetime
 from django.db import migrations, models
@@ -45,7 +46,12 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "bmc_url",
-                    models.URLField(blank=True, help_text="Redfish service root of its BMC."),
+                    models.CharField(
+                        blank=True,
+                        help_text="Redfish service root of its BMC.",
+                        max_length=200,
+                        validators=[django.core.validators.URLValidator(schemes=["https"])],
+                    ),
                 ),
                 ("bmc_username", models.CharField(blank=True, max_length=255)),
                 ("sealed_bmc_password", models.TextField(blank=True, editable=False)),
@@ -87,8 +93,10 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "url",
-                    models.URLField(
-                        help_text='Tried first, e.g. "https://10.0.0.1"; gives the default port.'
+                    models.CharField(
+                        help_text='Tried first, e.g. "https://10.0.0.1"; gives the default port.',
+                        max_length=200,
+                        validators=[django.core.validators.URLValidator(schemes=["https"])],
                     ),
                 ),
                 ("username", models.CharField(max_length=255)),
