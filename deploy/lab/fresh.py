@@ -66,6 +66,7 @@ def _host(lab: Lab, number: int) -> Row:
         enabled=True,
         metrics=metrics.ref,
         memory_overhead=650 * MIB,
+        virtual_hardware_platform_versions=[0, 1, 2],
         API_version_major=2,
         API_version_minor=21,
         API_version_vendor="XenSource",

@@ -17,15 +17,19 @@ from deploy.lab.coordination import Coordination
 from deploy.lab.database import Database, Row
 from deploy.lab.detector import Detector
 from deploy.lab.dispatch import Dispatcher
+from deploy.lab.domains import make_consoles
 from deploy.lab.events import Events
 from deploy.lab.faults import Faults
 from deploy.lab.fresh import build_pool
+from deploy.lab.guest import Guest
 from deploy.lab.machine import Machine
 from deploy.lab.operations import Turns
+from deploy.lab.power import Power
 from deploy.lab.resume import resume
 from deploy.lab.sessions import Account, Sessions
 from deploy.lab.state import StateFile
 from deploy.lab.tasks import Tasks
+from deploy.lab.xenopsd import Durations
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +55,11 @@ class Config:
     rate: float = 1.0
     wrong_password_delay: float = 2.0
     guest_boot_seconds: float = 2.0
+    durations: Durations = field(default_factory=Durations)
+    guest_consoles: bool = True
+    """Whether the hypervisor offers consoles of guests (the recorded one did not)."""
+    devices_survive_suspend: bool = True
+    """Whether a suspended VM keeps its devices plugged (the recorded hypervisor lost them)."""
     bmc_username: str = "admin"
     bmc_password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
     bmc_port: int = 0
@@ -80,6 +89,9 @@ class Lab:
         self.faults = Faults(self)
         self.detector = Detector(self)
         self.turns = Turns()
+        self.power = Power(self)
+        self.sleeping: dict[str, Guest] = {}
+        """VM uuid → the guest in its suspend image."""
         self.dispatcher = Dispatcher(self)
         self.machines: dict[str, Machine] = {}
         """Reference of the host → its machine."""
@@ -104,7 +116,11 @@ class Lab:
 
     def resume_domain(self, machine: Machine, vm: Row, guest: Any) -> None:
         """A domain of a saved state runs again; see `resume`."""
-        raise NotImplementedError
+        machine.domains[vm.uuid] = restored = Guest.restored(self, vm, guest, machine.guest_ended)
+        machine.xenopsd.skip(vm.domid)
+        make_consoles(self, vm, machine)
+        if not restored.paused:
+            restored.thaw()
 
     def spawn(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
         """Run `work` to its end in the background of this lab."""
@@ -120,6 +136,7 @@ class Lab:
             self.tasks.collect()
             self.sessions.collect()
             self.coordination.watch()
+            self.power.watch()
 
     async def close(self) -> None:
         for task in list(self._work):

@@ -10,8 +10,10 @@ from deploy.lab.database import Row
 from deploy.lab.detector import Domains
 from deploy.lab.errors import XapiError
 from deploy.lab.schema import Message
+from deploy.lab.xenopsd import Xenopsd
 
 if TYPE_CHECKING:
+    from deploy.lab.guest import End, Guest
     from deploy.lab.lab import Lab
 
 
@@ -41,9 +43,24 @@ class Machine:
     """Drops every open client connection; set by the server that listens for this machine."""
     domains: Domains = field(init=False)
     """VM uuid → the running guest. Survives a restart of the toolstack, not a power cut."""
+    xenopsd: Xenopsd = field(init=False)
+    life: int = 0
+    """Counts ends and beginnings of power and toolstack: work of an earlier life is lost."""
+    boots: int = 0
+    arriving: set[str] = field(default_factory=set)
+    """References of VMs given to this host that are not resident yet."""
+    last_heartbeat: float = field(init=False)
+    has_news: bool = False
+    """The coordinator has not heard of the latest changes of its domains."""
+    auto_enable: bool = True
+    """Whether its host is enabled when its toolstack starts."""
+    going_down: bool = False
+    """host.shutdown or host.reboot was asked for."""
 
     def __post_init__(self) -> None:
         self.domains = Domains(self)
+        self.xenopsd = Xenopsd(self)
+        self.last_heartbeat = self.lab.clock.now()
 
     @property
     def is_coordinator(self) -> bool:
@@ -58,6 +75,25 @@ class Machine:
     def answers_coordinator(self) -> bool:
         """Its xapi answers the coordinator, and its heartbeats arrive there."""
         return self.powered and self.toolstack and not self.isolated
+
+    def power_off(self) -> None:
+        """Cut its power: guests die, nothing is written down."""
+        self.lab.power.off(self)
+
+    def power_on(self) -> None:
+        """Give it power; its toolstack answers some seconds later."""
+        self.lab.power.on(self)
+
+    def crash_toolstack(self) -> None:
+        """Its daemons die; guests run on."""
+        self.lab.power.crash_toolstack(self)
+
+    def restart_toolstack(self) -> None:
+        self.lab.power.restart_toolstack(self)
+
+    def guest_ended(self, guest: Guest, reason: End) -> None:
+        """One of its guests ended by itself."""
+        self.lab.power.guest_ended(self, guest, reason)
 
     def check_serves(self, declared: Message, session: Row | None = None) -> None:
         """Raise what a host answers that is not in a position to serve this message."""

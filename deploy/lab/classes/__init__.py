@@ -5,6 +5,9 @@ Importing this package registers every message with a meaning of its own.
 
 from deploy.lab.classes import bond as _bond  # noqa: F401
 from deploy.lab.classes import data_sources as _data_sources  # noqa: F401
+from deploy.lab.classes import host as _host  # noqa: F401
+from deploy.lab.classes import host_operations as _host_operations  # noqa: F401
+from deploy.lab.classes import host_power as _host_power  # noqa: F401
 from deploy.lab.classes import message as _message  # noqa: F401
 from deploy.lab.classes import network as _network  # noqa: F401
 from deploy.lab.classes import pif as _pif  # noqa: F401
@@ -13,6 +16,10 @@ from deploy.lab.classes import vif as _vif  # noqa: F401
 from deploy.lab.classes import vlan as _vlan  # noqa: F401
 from deploy.lab.classes import vm_clone as _vm_clone  # noqa: F401
 from deploy.lab.classes import vm_create as _vm_create  # noqa: F401
+from deploy.lab.classes import vm_fields as _vm_fields  # noqa: F401
 from deploy.lab.classes import vm_lifecycle as _vm_lifecycle  # noqa: F401
 from deploy.lab.classes import vm_memory as _vm_memory  # noqa: F401
+from deploy.lab.classes import vm_migrate as _vm_migrate  # noqa: F401
+from deploy.lab.classes import vm_power as _vm_power  # noqa: F401
 from deploy.lab.classes import vm_snapshot as _vm_snapshot  # noqa: F401
+from deploy.lab.classes import vm_suspend as _vm_suspend  # noqa: F401

@@ -1,0 +1,126 @@
+"""Suspending and resuming VMs (recorded: lifecycle_suspended, records_vm_family, event_vm_life)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deploy.lab import domains
+from deploy.lab.classes.host_operations import given_to_host
+from deploy.lab.classes.suspend_image import drop_image, make_image
+from deploy.lab.classes.vm_devices import check_disk
+from deploy.lab.classes.vm_lifecycle import check_operation, reset_to
+from deploy.lab.classes.vm_power import keep_running, let_stop, named, refresh_devices, tell
+from deploy.lab.database import Row
+from deploy.lab.dispatch import Call, message
+from deploy.lab.errors import XapiError
+from deploy.lab.forward import forward, marked, pause
+from deploy.lab.guest import Guest
+from deploy.lab.operations import operation, refresh
+from deploy.lab.placement import check_can_boot, choose_host
+
+if TYPE_CHECKING:
+    from deploy.lab.machine import Machine
+
+
+@message("VM.suspend")
+async def suspend(call: Call, vm: Row) -> None:
+    async with operation(call, vm, "suspend", check_operation):
+        await put_to_sleep(call, vm)
+    tell(call, vm, "VM_SUSPENDED", "suspended")
+    refresh_devices(call, vm)
+
+
+async def put_to_sleep(call: Call, vm: Row) -> None:
+    """Write the VM's memory to an image and end its domain; the caller holds the operation."""
+    machine = await forward(call, vm.resident_on)
+    async with machine.xenopsd.turn(vm.uuid):
+        let_stop(call, vm)
+        guest: Guest | None = machine.domains.get(vm.uuid)
+        make_image(call, vm, machine.host)
+        try:
+            if guest is not None and guest.is_up and not guest.acknowledges():
+                await pause(call, call.lab.config.durations.shutdown_acknowledgement)
+                raise XapiError("VM_FAILED_SUSPEND_ACKNOWLEDGMENT", vm.ref)
+            await machine.xenopsd.work(call.lab.config.durations.suspend)
+            call.check_cancelled()
+        except XapiError:
+            await drop_image(call, vm)
+            raise
+        _end_domain(call, vm, machine)
+
+
+def _end_domain(call: Call, vm: Row, machine: Machine) -> None:
+    guest = machine.domains.pop(vm.uuid)
+    domains.detach_disks(call.lab, vm)
+    if not call.lab.config.devices_survive_suspend:
+        for cls, refs in (("VBD", vm.VBDs), ("VIF", vm.VIFs)):
+            for device in call.db.rows(cls, refs):
+                call.db.update(device, currently_attached=False)
+    if guest is not None:
+        guest.freeze()
+        call.lab.sleeping[vm.uuid] = guest
+        call.db.update(vm, last_booted_record=domains.boot_record(call.lab, vm, guest))
+    reset_to(call.lab, vm, "Suspended")
+    domains.remove_consoles(call.lab, vm)
+    domains.show_devices(call.lab, vm)
+
+
+@message("VM.resume")
+async def resume(call: Call, vm: Row, start_paused: bool, force: bool) -> None:
+    host = await wake_up(call, vm, "resume", None, start_paused)
+    tell(call, vm, "VM_RESUMED", f"resumed on {named(host)}")
+
+
+@message("VM.resume_on")
+async def resume_on(call: Call, vm: Row, host: str, start_paused: bool, force: bool) -> None:
+    wanted = call.db.get("host", host)
+    await wake_up(call, vm, "resume_on", wanted, start_paused)
+    tell(call, vm, "VM_RESUMED", f"resumed on {named(wanted)}")
+
+
+async def wake_up(call: Call, vm: Row, op: str, wanted: Row | None, paused: bool) -> Row:
+    def choose() -> Row:
+        if wanted is None:
+            return choose_host(call.lab, vm)
+        check_can_boot(call.lab, vm, wanted.ref)
+        return wanted
+
+    async with (
+        operation(call, vm, op, check_operation),
+        marked(call, call.db.rows("VBD", vm.VBDs), check_disk),
+        given_to_host(call, vm, choose, "vm_resume") as host,
+    ):
+        machine = await forward(call, host.ref)
+        keep_running(call, vm)
+        await restore(call, vm, machine, paused=paused)
+    refresh_devices(call, vm)
+    return host
+
+
+async def restore(call: Call, vm: Row, machine: Machine, *, paused: bool) -> None:
+    """Make the domain again from the VM's image; the image is destroyed."""
+    lab = call.lab
+    async with machine.xenopsd.turn(vm.uuid):
+        await machine.xenopsd.work(lab.config.durations.resume)
+        guest = lab.sleeping.pop(vm.uuid, None)
+        if guest is None:
+            guest = Guest(lab, vm, machine.guest_ended)
+            guest.wake_booted()
+        guest.on_end = machine.guest_ended
+        machine.domains[vm.uuid] = guest
+        domains.reattach_devices(lab, vm, machine)
+        domains.arrive(call, vm, machine)
+        call.db.update(
+            vm,
+            power_state="Paused" if paused else "Running",
+            domid=machine.xenopsd.next_domid(),
+        )
+        refresh(lab, vm)
+        metrics = call.db.find("VM_guest_metrics", vm.guest_metrics)
+        if metrics is not None:
+            call.db.update(metrics, last_updated=lab.clock.date())
+        domains.make_consoles(lab, vm, machine)
+        domains.show_devices(lab, vm)
+        await drop_image(call, vm)
+        if not paused:
+            guest.thaw()

@@ -1,0 +1,347 @@
+"""What a host does with a VM's domain, and what the database shows of it step by step.
+
+Order and intermediate states: recorded in event_vm_life and start_records.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING
+
+from deploy.lab.classes.vm_lifecycle import reset_to
+from deploy.lab.database import Row
+from deploy.lab.dispatch import Call
+from deploy.lab.errors import XapiError
+from deploy.lab.forward import first_of, pause, subtask
+from deploy.lab.guest import End, Guest, new_guest_metrics
+from deploy.lab.operations import refresh
+from deploy.lab.schema import NULL
+
+if TYPE_CHECKING:
+    from deploy.lab.lab import Lab
+    from deploy.lab.machine import Machine
+
+
+async def start(call: Call, vm: Row, machine: Machine, *, paused: bool) -> None:
+    """Make the domain on `machine` and let it run, unless `paused`. Raises DOMAIN_EXISTS."""
+    lab, xenopsd = call.lab, machine.xenopsd
+    half = lab.config.durations.start / 2
+    async with xenopsd.turn(vm.uuid):
+        if vm.uuid in machine.domains:
+            raise XapiError("DOMAIN_EXISTS", vm.ref, str(vm.domid))
+        if vm.generation_id:
+            lab.db.update(vm, generation_id=new_generation(lab))
+        attach_devices(lab, vm, machine)
+        try:
+            await xenopsd.work(half)
+            guest = Guest(lab, vm, machine.guest_ended)
+            machine.domains[vm.uuid] = guest
+            arrive(call, vm, machine)
+            await xenopsd.work(half)
+        except XapiError:
+            abandon(lab, vm)
+            raise
+        show_started(lab, vm, machine, guest, paused=paused)
+
+
+def abandon(lab: Lab, vm: Row) -> None:
+    """A start that failed half-way leaves the VM as it was."""
+    detach_disks(lab, vm)
+    reset_to(lab, vm, "Halted")
+
+
+def new_generation(lab: Lab) -> str:
+    high, low = lab.random.getrandbits(63), lab.random.getrandbits(63)
+    return f"{high}:{low}"
+
+
+def arrive(call: Call, vm: Row, machine: Machine) -> None:
+    """The host tells the coordinator that it has the VM."""
+    with subtask(call, "VM.atomic_set_resident_on"):
+        call.db.update(vm, resident_on=machine.host.ref, scheduled_to_be_resident_on=NULL)
+
+
+def show_started(lab: Lab, vm: Row, machine: Machine, guest: Guest, *, paused: bool) -> None:
+    """What the database shows of a domain that has just been built."""
+    db = lab.db
+    db.update(vm, power_state="Paused" if paused else "Running")
+    metrics = db.find("VM_metrics", vm.metrics)
+    kind = domain_type(vm)
+    if metrics is not None:
+        db.update(metrics, current_domain_type=kind)
+    new_guest_metrics(lab, vm)
+    db.update(
+        vm,
+        domid=machine.xenopsd.next_domid(),
+        memory_target=vm.memory_dynamic_max,
+        last_boot_CPU_flags={
+            "vendor": machine.host.cpu_info.get("vendor", ""),
+            "features": vm.platform.get("featureset", ""),
+        },
+    )
+    if metrics is not None:
+        db.update(
+            metrics,
+            VCPUs_number=vm.VCPUs_at_startup,
+            start_time=lab.clock.date(),
+            hvm=kind == "hvm",
+            nested_virt=vm.platform.get("nested-virt") in ("true", "1"),
+            nomigrate=vm.platform.get("nomigrate") in ("true", "1"),
+        )
+        lab.spawn(_report_memory(lab, vm, metrics))
+    make_consoles(lab, vm, machine)
+    show_devices(lab, vm)
+    if not paused:
+        guest.thaw()
+
+
+async def _report_memory(lab: Lab, vm: Row, metrics: Row) -> None:
+    """The monitor's first look at the domain."""
+    await lab.clock.sleep(lab.config.durations.memory_report)
+    if vm.power_state in ("Running", "Paused"):
+        lab.db.update(metrics, memory_actual=vm.memory_target)
+
+
+def domain_type(vm: Row) -> str:
+    if vm.domain_type != "unspecified":
+        return str(vm.domain_type)
+    return "hvm" if vm.HVM_boot_policy else "pv"
+
+
+# --- devices
+
+
+def attach_devices(lab: Lab, vm: Row, machine: Machine) -> None:
+    """Plug everything the VM has, before its domain is built."""
+    from deploy.lab.classes import vif
+
+    vif.attach_all(lab, vm, machine.host)
+    attach_disks(lab, vm, machine)
+
+
+def attach_disks(lab: Lab, vm: Row, machine: Machine) -> None:
+    for vbd in lab.db.rows("VBD", vm.VBDs):
+        lab.db.update(vbd, currently_attached=True)
+
+
+def attach_networks(lab: Lab, vm: Row, machine: Machine) -> None:
+    """Have the networks of the VM's plugged interfaces on the machine."""
+    from deploy.lab.classes.wiring import attach_network
+
+    for vif in lab.db.rows("VIF", vm.VIFs):
+        if vif.currently_attached:
+            attach_network(lab, lab.db.get("network", vif.network), machine.host)
+
+
+def reattach_devices(lab: Lab, vm: Row, machine: Machine) -> None:
+    """Plug again what a suspended VM had plugged."""
+    attach_networks(lab, vm, machine)
+
+
+def move_disks(lab: Lab, vm: Row, source: Machine, target: Machine) -> None:
+    """Storage lets go of the VM's disks on one machine and takes them on the other."""
+
+
+def detach_disks(lab: Lab, vm: Row) -> None:
+    """What storage has to forget when a domain goes."""
+
+
+def release_disks_of(lab: Lab, host: Row) -> None:
+    """Undo what a dead host left behind in the disks it had attached."""
+    key = f"host_{host.ref}"
+    for pbd in lab.db.rows("PBD", host.PBDs):
+        for vdi in lab.db.rows("VDI", lab.db.get("SR", pbd.SR).VDIs):
+            if key in vdi.sm_config:
+                rest = {k: v for k, v in vdi.sm_config.items() if k != key}
+                lab.db.update(vdi, sm_config=rest)
+
+
+def show_devices(lab: Lab, vm: Row) -> None:
+    """Device names and what may be done with devices, after a change of the domain."""
+    for vbd in lab.db.rows("VBD", vm.VBDs):
+        if vbd.currently_attached and vm.power_state != "Suspended":
+            lab.db.update(vbd, device=device_name(vbd.userdevice))
+        refresh(lab, vbd)
+        vdi = lab.db.find("VDI", vbd.VDI)
+        if vdi is not None:
+            refresh(lab, vdi)
+    for vif in lab.db.rows("VIF", vm.VIFs):
+        refresh(lab, vif)
+
+
+def device_name(userdevice: str) -> str:
+    """How the guest calls the disk: 0 → xvda, 26 → xvdaa. A name stays what it is."""
+    if not userdevice.isdecimal():
+        return userdevice
+    number, name = int(userdevice), ""
+    while number >= 0:
+        name = chr(ord("a") + number % 26) + name
+        number = number // 26 - 1
+    return f"xvd{name}"
+
+
+def make_consoles(lab: Lab, vm: Row, machine: Machine) -> None:
+    """The console records of a domain: graphics and text, at its host."""
+    remove_consoles(lab, vm)
+    if not lab.config.guest_consoles:
+        return
+    for protocol in ("rfb", "vt100"):
+        console = lab.db.create("console", protocol=protocol, VM=vm.ref)
+        lab.db.update(console, location=console_location(machine, console.ref))
+
+
+def console_location(machine: Machine, ref: str) -> str:
+    port = "" if machine.port in (0, 443) else f":{machine.port}"
+    return f"https://{machine.address}{port}/console?ref={ref}"
+
+
+def remove_consoles(lab: Lab, vm: Row) -> None:
+    for console in lab.db.rows("console", list(vm.consoles)):
+        lab.db.delete(console)
+
+
+# --- the end of a domain
+
+
+async def stop(call: Call, vm: Row, machine: Machine) -> None:
+    """Destroy the domain, whatever its guest says to it."""
+    async with machine.xenopsd.turn(vm.uuid):
+        await _stop_in_turn(call.lab, vm, machine)
+
+
+async def shut_down(call: Call, vm: Row, machine: Machine) -> None:
+    """Ask the guest to shut down, then clear away. Raises what `ask` raises."""
+    async with machine.xenopsd.turn(vm.uuid):
+        await ask(call, vm, machine, "poweroff")
+        await _stop_in_turn(call.lab, vm, machine)
+
+
+async def _stop_in_turn(lab: Lab, vm: Row, machine: Machine) -> None:
+    guest = machine.domains.get(vm.uuid)
+    if guest is not None:
+        guest.kill()
+        await machine.xenopsd.work(lab.config.durations.stop)
+        machine.domains.pop(vm.uuid)
+    show_halted(lab, vm)
+
+
+def show_halted(lab: Lab, vm: Row) -> None:
+    """What the database shows of a VM whose domain is gone."""
+    detach_disks(lab, vm)
+    reset_to(lab, vm, "Halted")
+    lab.db.update(vm, memory_target=0)
+    clear_metrics(lab, vm)
+    remove_consoles(lab, vm)
+    show_devices(lab, vm)
+
+
+def clear_metrics(lab: Lab, vm: Row) -> None:
+    metrics = lab.db.find("VM_metrics", vm.metrics)
+    if metrics is not None:
+        lab.db.update(
+            metrics,
+            current_domain_type="unspecified",
+            VCPUs_number=0,
+            hvm=False,
+            nested_virt=False,
+            nomigrate=False,
+            memory_actual=0,
+        )
+
+
+async def ask(call: Call, vm: Row, machine: Machine, reason: End) -> None:
+    """Have the guest end itself.
+
+    Raises VM_FAILED_SHUTDOWN_ACKNOWLEDGMENT [vm] after 60 s without an answer, VM_SHUTDOWN_TIMEOUT
+    [vm, seconds] when it answered and did nothing for 1200 s, TASK_CANCELLED.
+    """
+    durations = call.lab.config.durations
+    guest: Guest | None = machine.domains.get(vm.uuid)
+    if guest is None:
+        return
+    if not guest.acknowledges():
+        await pause(call, durations.shutdown_acknowledgement)
+        if not guest.acknowledges():
+            raise XapiError("VM_FAILED_SHUTDOWN_ACKNOWLEDGMENT", vm.ref)
+    guest.obey(reason)
+    await first_of(
+        guest.stopped.wait(), call.lab.clock.sleep(durations.shutdown), _cancelled_late(call)
+    )
+    machine.xenopsd.check_alive(machine.life)
+    if not guest.stopped.is_set():
+        call.check_cancelled()
+        raise XapiError("VM_SHUTDOWN_TIMEOUT", vm.ref, f"{durations.shutdown:g}.")
+
+
+async def _cancelled_late(call: Call) -> None:
+    await call.cancelled.wait()
+    await call.lab.clock.sleep(call.lab.config.durations.cancel)
+
+
+# --- reboot, pause
+
+
+async def reboot(call: Call, vm: Row, machine: Machine, *, clean: bool) -> None:
+    """A new domain in the place of the old one."""
+    lab = call.lab
+    async with machine.xenopsd.turn(vm.uuid):
+        if clean:
+            await ask(call, vm, machine, "reboot")
+        await rebuild(lab, vm, machine)
+
+
+async def rebuild(lab: Lab, vm: Row, machine: Machine) -> None:
+    """Replace the domain by a fresh one; the caller has the VM's turn."""
+    old = machine.domains.get(vm.uuid)
+    if old is not None:
+        old.kill()
+    await machine.xenopsd.work(lab.config.durations.start)
+    machine.domains.pop(vm.uuid)
+    guest = Guest(lab, vm, machine.guest_ended, old.console if old is not None else None)
+    machine.domains[vm.uuid] = guest
+    attach_devices(lab, vm, machine)
+    show_started(lab, vm, machine, guest, paused=False)
+
+
+async def set_paused(call: Call, vm: Row, machine: Machine, paused: bool) -> None:
+    async with machine.xenopsd.turn(vm.uuid):
+        await machine.xenopsd.work(call.lab.config.durations.pause)
+        guest = machine.domains.get(vm.uuid)
+        if guest is not None and paused:
+            guest.freeze()
+        elif guest is not None:
+            guest.thaw()
+        call.db.update(vm, power_state="Paused" if paused else "Running")
+        show_devices(call.lab, vm)
+
+
+def boot_record(lab: Lab, vm: Row, guest: Guest) -> str:
+    """VM.last_booted_record of a suspended VM: the hypervisor's own notes."""
+    return json.dumps(
+        {
+            "last_create_time": int(guest.started_at),
+            "xsdata": vm.xenstore_data,
+            "vusbs": [],
+            "vgpus": [],
+            "pcis": [],
+            "vifs": [],
+            "vbds": [],
+            "suspended": True,
+            "qemu_created": False,
+            "memory_dynamic_max": vm.memory_dynamic_max,
+            "memory_dynamic_min": vm.memory_dynamic_min,
+            "shadow_multiplier": vm.HVM_shadow_multiplier,
+            "vcpus": vm.VCPUs_max,
+            "built": True,
+            "paused": True,
+            "hvm": domain_type(vm) == "hvm",
+            "uuid": vm.uuid,
+            "domid": vm.domid,
+        },
+        separators=(",", ":"),
+    )
+
+
+def new_uuid(lab: Lab) -> str:
+    return str(uuid.UUID(int=lab.random.getrandbits(128), version=4))

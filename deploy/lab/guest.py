@@ -1,0 +1,338 @@
+"""The guest model: what runs in a domain, as far as XAPI can see it.
+
+A guest boots, tells of itself (VM_guest_metrics, text console), obeys or ignores requests to shut
+down, and may end by itself. How it behaves is chosen per VM by words in other_config `lab:guest`:
+
+    no-drivers              no paravirtual drivers: nothing is reported, nothing obeyed
+    no-agent                drivers, but no agent: no versions, no features, no addresses
+    ignore-shutdown         does not acknowledge requests to shut down, reboot or suspend
+    hang-shutdown           acknowledges them and does nothing
+    boot=SECONDS            boots so long (default: `Config.guest_boot_seconds`)
+    boot-fails              never gets beyond the boot loader
+    exit=S crash=S reboot=S ends so many seconds after it has booted
+    ip=ADDRESS              reports this address for its first interface (default: the addresses
+                            that its interfaces are locked to)
+
+A guest that is frozen (paused, suspended, in migration) is out of time: its timers stand still.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from deploy.lab.database import Row
+
+if TYPE_CHECKING:
+    from deploy.lab.lab import Lab
+
+End = Literal["poweroff", "reboot", "crash"]
+BEHAVIOUR_KEY = "lab:guest"
+CONSOLE_BYTES = 64 * 1024
+DRIVERS_VERSION = {"major": "9", "minor": "4", "micro": "0", "build": "146"}
+OS_VERSION = {
+    "name": "Debian GNU/Linux 12 (simulated)",
+    "uname": "6.1.0-sim",
+    "distro": "debian",
+    "major": "12",
+    "minor": "0",
+}
+FEATURES = {
+    f"feature-{name}": "1"
+    for name in (
+        "shutdown",
+        "poweroff",
+        "reboot",
+        "suspend",
+        "balloon",
+        "vcpu-hotplug",
+        "static-ip-setting",
+    )
+}
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How a guest behaves. Times are seconds of lab time."""
+
+    boot: float
+    boots: bool = True
+    drivers: bool = True
+    agent: bool = True
+    shutdown: Literal["obey", "ignore", "hang"] = "obey"
+    end: End | None = None
+    end_after: float = 0.0
+    ip: str = ""
+
+    @classmethod
+    def of(cls, lab: Lab, vm: Row) -> Behaviour:
+        """Read what the VM's other_config asks for; words that mean nothing are passed over."""
+        chosen: dict[str, Any] = {"boot": lab.config.guest_boot_seconds}
+        for word in vm.other_config.get(BEHAVIOUR_KEY, "").replace(",", " ").split():
+            name, _, value = word.partition("=")
+            chosen |= _WORDS.get(word, {})
+            if name == "ip":
+                chosen["ip"] = value
+            elif name in ("boot", "exit", "crash", "reboot") and _is_number(value):
+                if name == "boot":
+                    chosen["boot"] = float(value)
+                else:
+                    end = "poweroff" if name == "exit" else name
+                    chosen |= {"end": end, "end_after": float(value)}
+        return cls(**chosen)
+
+
+_WORDS: dict[str, dict[str, Any]] = {
+    "no-drivers": {"drivers": False, "agent": False},
+    "no-agent": {"agent": False},
+    "ignore-shutdown": {"shutdown": "ignore"},
+    "hang-shutdown": {"shutdown": "hang"},
+    "boot-fails": {"boots": False},
+}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return float(text) >= 0
+    except ValueError:
+        return False
+
+
+class Console:
+    """A guest's text console: what it wrote last, whoever is watching, and what is typed."""
+
+    def __init__(self) -> None:
+        self._output: deque[bytes] = deque()
+        self._size = 0
+        self._watchers: set[Callable[[bytes], None]] = set()
+        self.on_input: Callable[[bytes], None] = lambda data: None
+        """Gets what a client types."""
+
+    @property
+    def output(self) -> bytes:
+        """The last bytes written, at most `CONSOLE_BYTES`."""
+        return b"".join(self._output)[-CONSOLE_BYTES:]
+
+    def write(self, data: bytes) -> None:
+        self._output.append(data)
+        self._size += len(data)
+        while self._size - len(self._output[0]) >= CONSOLE_BYTES:
+            self._size -= len(self._output.popleft())
+        for watcher in list(self._watchers):
+            watcher(data)
+
+    def subscribe(self, watcher: Callable[[bytes], None]) -> Callable[[], None]:
+        """Call `watcher` with everything written from now on; answers what ends that."""
+        self._watchers.add(watcher)
+        return lambda: self._watchers.discard(watcher)
+
+    def type(self, data: bytes) -> None:
+        """A client typed this."""
+        self.on_input(data)
+
+
+class Guest:
+    """One domain's guest. It outlives a move to another machine; a reboot makes a new one."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        vm: Row,
+        on_end: Callable[[Guest, End], None],
+        console: Console | None = None,
+    ) -> None:
+        self.lab = lab
+        self.vm = vm
+        self.behaviour = Behaviour.of(lab, vm)
+        self.on_end = on_end
+        """Told when the guest ends by itself."""
+        self.console = console or Console()
+        self.console.on_input = self._answer
+        self.started_at = lab.clock.now()
+        self.is_up = False
+        self.paused = False
+        self.ended: End | None = None
+        self.stopped = asyncio.Event()
+        """Set when the guest has ended, whatever the reason."""
+        self._lived = 0.0
+        self._resumed_at = 0.0
+        self._life: asyncio.Task[None] | None = None
+
+    # --- time
+
+    def thaw(self) -> None:
+        """Run, from where it stood."""
+        self.paused = False
+        if self._life is None and self.ended is None:
+            self._resumed_at = self.lab.clock.now()
+            if not self.is_up and self.behaviour.boots and self.behaviour.boot <= self._lived:
+                self._come_up()
+            self._life = self.lab.spawn(self._live())
+
+    def wake_booted(self) -> None:
+        """Be a guest that had booted before: one of a suspend image whose guest is forgotten."""
+        self.is_up = True
+        self._lived = self.behaviour.boot
+
+    def freeze(self) -> None:
+        """Stand still."""
+        self.paused = True
+        if self._life is not None:
+            self._lived += self.lab.clock.now() - self._resumed_at
+            self._life.cancel()
+            self._life = None
+
+    def kill(self) -> None:
+        """The domain is gone under it."""
+        self.freeze()
+        self.stopped.set()
+
+    async def _live(self) -> None:
+        behaviour = self.behaviour
+        if not behaviour.boots:
+            self.say("error: no bootable device")
+            return
+        await self._until(behaviour.boot)
+        if not self.is_up:
+            self._come_up()
+        if behaviour.end is not None:
+            await self._until(behaviour.boot + behaviour.end_after)
+            self.end(behaviour.end)
+
+    async def _until(self, age: float) -> None:
+        left = age - self._lived - (self.lab.clock.now() - self._resumed_at)
+        if left > 0:
+            await self.lab.clock.sleep(left)
+
+    def _come_up(self) -> None:
+        self.is_up = True
+        self.say(f"{self.vm.name_label} is up")
+        if self.behaviour.drivers:
+            self.report()
+
+    # --- what the world sees of it
+
+    def say(self, line: str) -> None:
+        self.console.write(line.encode() + b"\r\n")
+
+    def _answer(self, data: bytes) -> None:
+        """The guest's terminal: it echoes what is typed."""
+        if self.is_up and not self.paused:
+            self.console.write(data.replace(b"\r", b"\r\n"))
+
+    def report(self) -> None:
+        """Write what the drivers and the agent tell into the VM's guest metrics."""
+        metrics = self.lab.db.find("VM_guest_metrics", self.vm.guest_metrics)
+        if metrics is None:
+            return
+        told: dict[str, Any] = {
+            "PV_drivers_detected": True,
+            "last_updated": self.lab.clock.date(),
+            "live": True,
+        }
+        if self.behaviour.agent:
+            told |= {
+                "os_version": dict(OS_VERSION),
+                "PV_drivers_version": dict(DRIVERS_VERSION),
+                "PV_drivers_up_to_date": True,
+                "other": dict(FEATURES),
+                "networks": self._addresses(),
+                "can_use_hotplug_vbd": "yes",
+                "can_use_hotplug_vif": "yes",
+            }
+        self.lab.db.update(metrics, **told)
+
+    def _addresses(self) -> dict[str, str]:
+        """What the guest's interfaces have; nobody hands out addresses on the lab's networks."""
+        networks: dict[str, str] = {}
+        for vif in self.lab.db.rows("VIF", self.vm.VIFs):
+            v4 = list(vif.ipv4_allowed)
+            if vif.device == "0" and self.behaviour.ip:
+                v4 = [self.behaviour.ip]
+            if v4 and vif.currently_attached:
+                networks[f"{vif.device}/ip"] = v4[0]
+            if vif.currently_attached:
+                for version, addresses in (("ipv4", v4), ("ipv6", vif.ipv6_allowed)):
+                    for number, address in enumerate(addresses):
+                        networks[f"{vif.device}/{version}/{number}"] = address
+        return networks
+
+    def write_vm_data(self, key: str, value: str) -> None:
+        """The guest writes below vm-data/ in xenstore: it comes back in VM.xenstore_data."""
+        self.lab.db.update(
+            self.vm, xenstore_data={**self.vm.xenstore_data, f"vm-data/{key}": value}
+        )
+
+    # --- its end
+
+    def acknowledges(self) -> bool:
+        """Whether it answers a request to shut down, reboot or suspend."""
+        behaviour = self.behaviour
+        return self.is_up and behaviour.drivers and behaviour.shutdown != "ignore"
+
+    def obey(self, reason: End) -> None:
+        """Do what was asked, in its own time; one that hangs never does."""
+        if self.behaviour.shutdown == "obey":
+            self.say("The system is going down.")
+            self.lab.spawn(self._obey(reason))
+
+    async def _obey(self, reason: End) -> None:
+        await self.lab.clock.sleep(self.lab.config.durations.guest_stop)
+        self._stop(reason)
+
+    def end(self, reason: End) -> None:
+        """Power off, reboot or crash of its own accord."""
+        if self.ended is None and not self.stopped.is_set():
+            self.say(
+                "Kernel panic - not syncing" if reason == "crash" else "The system is going down."
+            )
+            self._stop(reason)
+            self.on_end(self, reason)
+
+    def _stop(self, reason: End) -> None:
+        if self.ended is None and not self.stopped.is_set():
+            self.ended = reason
+            self._life = None
+            self.stopped.set()
+
+    # --- keeping it
+
+    def saved(self) -> dict[str, Any]:
+        """What is needed to go on with it later (`restored`)."""
+        return {
+            "started_at": self.started_at,
+            "is_up": self.is_up,
+            "paused": self.paused,
+            "console": self.console.output.decode("latin-1"),
+        }
+
+    @classmethod
+    def restored(
+        cls, lab: Lab, vm: Row, saved: dict[str, Any], on_end: Callable[[Guest, End], None]
+    ) -> Guest:
+        guest = cls(lab, vm, on_end)
+        guest.started_at = saved["started_at"]
+        if saved["is_up"]:
+            guest.wake_booted()
+        guest.paused = saved["paused"]
+        guest.console.write(saved["console"].encode("latin-1"))
+        return guest
+
+
+def new_guest_metrics(lab: Lab, vm: Row) -> Row:
+    """The fresh VM_guest_metrics of a domain that starts; the one before it goes."""
+    old = lab.db.find("VM_guest_metrics", vm.guest_metrics)
+    row = lab.db.create(
+        "VM_guest_metrics",
+        uuid=str(uuid.UUID(int=lab.random.getrandbits(128), version=4)),
+        last_updated=lab.clock.date(),
+        live=True,
+    )
+    lab.db.update(vm, guest_metrics=row.ref)
+    if old is not None:
+        lab.db.delete(old)
+    return row
