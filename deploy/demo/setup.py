@@ -6,11 +6,12 @@ step finds what is there already.
 
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 
 import django
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 
 def main() -> None:
@@ -60,4 +61,7 @@ def _await(url: str, seconds: float = 30) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CommandError as refusal:
+        sys.exit(str(refusal))
