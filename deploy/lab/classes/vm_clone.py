@@ -83,7 +83,11 @@ async def csvm(call: Call, vm: Row) -> str:
     """A second VM from the memory image and the disks of a suspended one."""
     call.db.get("VDI", vm.suspend_VDI)
     async with operation(call, vm, "csvm", check_operation):
-        return (await duplicate(call, vm, vm.name_label, clone_disk(call), "Suspended")).ref
+        return (
+            await duplicate(
+                call, vm, f"{vm.name_label}-cloned-suspended", clone_disk(call), "Suspended"
+            )
+        ).ref
 
 
 def state_of_clone(vm: Row) -> str:

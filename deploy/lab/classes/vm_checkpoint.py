@@ -1,0 +1,45 @@
+"""Checkpoints: snapshots with the VM's memory (xapi_vm_snapshot.ml; recorded: snapshot_revert)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deploy.lab.classes import message as messages
+from deploy.lab.classes.vm_lifecycle import HALTED, RUNNING, SUSPENDED, check_operation
+from deploy.lab.classes.vm_snapshot import take
+from deploy.lab.classes.vm_suspend import put_to_sleep, restore
+from deploy.lab.database import Row
+from deploy.lab.dispatch import Call, message
+from deploy.lab.operations import operation
+
+
+@message("VM.checkpoint")
+async def checkpoint(call: Call, vm: Row, name: str) -> str:
+    """A running VM is suspended for as long as its disks take; a paused one gives no memory."""
+    async with operation(call, vm, "checkpoint", check_operation):
+        before = vm.power_state
+        if before == RUNNING:
+            made = await _take_asleep(call, vm, name)
+        else:
+            state = SUSPENDED if before == SUSPENDED else HALTED
+            made = await take(call, vm, name, state, before)
+    body = f"VM '{vm.name_label}' (uuid: {vm.uuid}) checkpointed, checkpoint name: {name}"
+    messages.post(call.lab, "VM_CHECKPOINTED", "VM", vm.uuid, body)
+    return made.ref
+
+
+async def _take_asleep(call: Call, vm: Row, name: str) -> Row:
+    machine, always = call.lab.machine(vm.resident_on), vm.ha_always_run
+    await put_to_sleep(call, vm)
+    try:
+        return await take(call, vm, name, SUSPENDED, RUNNING)
+    finally:
+        await restore(call, vm, machine, paused=False)
+        call.db.update(vm, ha_always_run=always)
+
+
+@message("VM.get_boot_record")
+async def get_boot_record(call: Call, vm: Row) -> Any:
+    """The VM's record as it is while this is asked (recorded: PROBES)."""
+    async with operation(call, vm, "get_boot_record", check_operation):
+        return vm.record
