@@ -53,19 +53,18 @@ class Disks:
     # finding and making -------------------------------------------------------------------------
 
     def find_vdi(self, name: str, *, sr: UUID | None = None) -> VdiRecord | None:
-        found = self._finished(name, {}, sr)
+        found = _finished(self._named(name, sr), {})
         return self._record(found[1]) if found is not None else None
 
     def ensure_vdi(self, spec: VdiSpec) -> VdiRecord:
-        found = self._finished(spec.name, spec.marker, spec.sr)
+        found = _finished(self._named(spec.name, spec.sr), spec.marker)
         if found is None:
             found = self._create(spec)
         return self._naming_itself(*found)
 
     def clone_vdi(self, source: UUID, *, name: str, marker: Marker) -> VdiRecord:
-        found = self._finished(name, marker)
-        if found is None:
-            found = self._unfinished(name)
+        named = self._named(name)
+        found = _finished(named, marker) or _half_made(named)
         if found is None:
             task = self._calls.start("VDI.clone", self._calls.ref("VDI", source), {})
             ref = self._made(task)
@@ -115,24 +114,12 @@ class Disks:
                 self._tasks.until_finished(records.task_handle(ref), left)
             except HypervisorError:  # another's, and gone, or slow: what counts is the look below
                 continue
-        return self._finished(spec.name, spec.marker, spec.sr)
+        return _finished(self._named(spec.name, spec.sr), spec.marker)
 
-    def _finished(
-        self, name: str, wanted: Marker, sr: UUID | None = None
-    ) -> tuple[str, Raw] | None:
+    def _named(self, name: str, sr: UUID | None = None) -> dict[str, Raw]:
         """`sr` matters: an image has one disk of the same name on every SR."""
         place = {"SR": self._calls.ref("SR", sr)} if sr is not None else {}
-        found = self._calls.where("VDI", name__label=name, is_a_snapshot=False, **place)
-        return first_of({r: raw for r, raw in found.items() if not _unfinished(raw)}, wanted)
-
-    def _unfinished(self, name: str) -> tuple[str, Raw] | None:
-        """A clone that got our name but not yet our marker: nobody else would name it so."""
-        found = self._calls.where("VDI", name__label=name, is_a_snapshot=False)
-        return min(
-            ((ref, raw) for ref, raw in found.items() if _unfinished(raw)),
-            key=lambda item: item[0],
-            default=None,
-        )
+        return self._calls.where("VDI", name__label=name, is_a_snapshot=False, **place)
 
     def _finish(self, ref: str, raw: Raw, name: str, marker: Marker) -> VdiRecord:
         """Name first, marker last: whatever is interrupted stays recognisable as unfinished."""
@@ -259,6 +246,16 @@ class Disks:
 def _unfinished(raw: Raw) -> bool:
     own: Mapping[str, str] = raw["other_config"]
     return OWN_UUID in own and own[OWN_UUID] != raw["uuid"]
+
+
+def _finished(named: Mapping[str, Raw], wanted: Marker) -> tuple[str, Raw] | None:
+    return first_of({r: raw for r, raw in named.items() if not _unfinished(raw)}, wanted)
+
+
+def _half_made(named: Mapping[str, Raw]) -> tuple[str, Raw] | None:
+    """A clone that got our name but not yet our marker: nobody else would name it so."""
+    half = ((ref, raw) for ref, raw in named.items() if _unfinished(raw))
+    return min(half, key=lambda item: item[0], default=None)
 
 
 def _stream(exchange: Exchange, stream: Iterable[bytes], deadline: float) -> None:

@@ -28,13 +28,7 @@ class TaskCalls:
         return self._record(ref, self._calls.read("task.get_record", ref))
 
     def wait(self, task: TaskHandle, timeout: timedelta) -> TaskRecord:
-        ref = task_ref(task)
-        raw = self._until_finished(ref, time.monotonic() + timeout.total_seconds())
-        record = self._record(ref, raw)
-        self.forget(task)
-        if record.error is not None:
-            raise record.error from record.error.__cause__
-        return record
+        return self._succeeded(task, timeout)[0]
 
     def cancel(self, task: TaskHandle) -> None:
         self._calls.call("task.cancel", task_ref(task))
@@ -47,16 +41,19 @@ class TaskCalls:
 
     def wait_for_ref(self, task: TaskHandle, timeout: timedelta) -> str:
         """Wait for a call that makes an object; the object's reference."""
+        made = result_ref(str(self._succeeded(task, timeout)[1]["result"]))
+        if made is None:
+            raise Gone("gone")
+        return made
+
+    def _succeeded(self, task: TaskHandle, timeout: timedelta) -> tuple[TaskRecord, Raw]:
         ref = task_ref(task)
         raw = self._until_finished(ref, time.monotonic() + timeout.total_seconds())
         record = self._record(ref, raw)
         self.forget(task)
         if record.error is not None:
             raise record.error from record.error.__cause__
-        made = result_ref(str(raw["result"]))
-        if made is None:
-            raise Gone("gone")
-        return made
+        return record, raw
 
     def until_finished(self, task: TaskHandle, timeout: timedelta) -> None:
         """Wait for its end, whatever that is, and leave it as it is: it may be someone else's."""
