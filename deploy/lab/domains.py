@@ -9,6 +9,7 @@ import json
 import uuid
 from typing import TYPE_CHECKING
 
+from deploy.lab.classes.devices import linux_name
 from deploy.lab.classes.vm_lifecycle import reset_to
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call
@@ -161,24 +162,13 @@ def show_devices(lab: Lab, vm: Row) -> None:
     """Device names and what may be done with devices, after a change of the domain."""
     for vbd in lab.db.rows("VBD", vm.VBDs):
         if vbd.currently_attached and vm.power_state != "Suspended":
-            lab.db.update(vbd, device=device_name(vbd.userdevice))
+            lab.db.update(vbd, device=linux_name(vbd.userdevice))
         refresh(lab, vbd)
         vdi = lab.db.find("VDI", vbd.VDI)
         if vdi is not None:
             refresh(lab, vdi)
     for vif in lab.db.rows("VIF", vm.VIFs):
         refresh(lab, vif)
-
-
-def device_name(userdevice: str) -> str:
-    """How the guest calls the disk: 0 → xvda, 26 → xvdaa. A name stays what it is."""
-    if not userdevice.isdecimal():
-        return userdevice
-    number, name = int(userdevice), ""
-    while number >= 0:
-        name = chr(ord("a") + number % 26) + name
-        number = number // 26 - 1
-    return f"xvd{name}"
 
 
 def make_consoles(lab: Lab, vm: Row, machine: Machine) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from deploy.lab.database import Row
-from deploy.lab.dispatch import HANDLERS, Call
+from deploy.lab.dispatch import Call, execute
 from deploy.lab.errors import XapiError
 from deploy.lab.operations import begin, end
 from deploy.lab.schema import SCHEMA
@@ -114,9 +115,9 @@ def subtask(call: Call, name: str) -> Iterator[Row]:
 
 
 async def call_within(call: Call, method: str, *arguments: Any) -> Any:
-    """Make another call in the name of this one: its task is a subtask of this one's.
+    """Make another call in the name of this one, under a task of its own (`within` shares it).
 
-    A first argument that refers to the message's own class has to be the row itself.
+    Needed where several such calls run at once: an object holds one operation per task.
     """
     inner = Call(call.lab, call.machine, SCHEMA.messages[method], session=call.session)
     call.lab.tasks.open(inner)
@@ -125,8 +126,8 @@ async def call_within(call: Call, method: str, *arguments: Any) -> Any:
         call.db.update(inner.task_row, subtask_of=call.task_row.ref)
     watcher = asyncio.ensure_future(_pass_on_cancel(call, inner))
     try:
-        result = HANDLERS[method].function(inner, *arguments)
-        return await result if asyncio.iscoroutine(result) else result
+        result = execute(inner, list(arguments))
+        return await result if inspect.isawaitable(result) else result
     finally:
         watcher.cancel()
         call.lab.tasks.forget(inner)

@@ -185,7 +185,7 @@ def _by_room(lab: Lab, vm: Row, hosts: list[Row]) -> Row | None:
         wanted = vm.fields[f"memory_{policy}"] + overhead
 
         def of(host: Row) -> int:
-            left = free_memory(lab, host, policy, ignoring=vm.ref) - wanted  # type: ignore[arg-type]
+            left: int = free_memory(lab, host, policy, ignoring=vm.ref) - wanted  # type: ignore[arg-type]
             return left // 2 if host.ref == coordinator and left > 0 else left
 
         return of

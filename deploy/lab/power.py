@@ -15,6 +15,7 @@ from deploy.lab.database import Row
 from deploy.lab.errors import XapiError
 from deploy.lab.guest import End, Guest
 from deploy.lab.operations import ALLOWED, refresh
+from deploy.lab.schema import NULL
 
 if TYPE_CHECKING:
     from deploy.lab.lab import Lab
@@ -138,14 +139,13 @@ class Power:
             if not vm.is_control_domain and vm.uuid not in machine.domains:
                 domains.show_halted(lab, vm)
         for uuid, guest in list(machine.domains.items()):
-            ref = lab.db.tables["VM"].by_uuid.get(uuid)
-            vm = lab.db.find("VM", ref) if ref is not None else None
-            if vm is not None and vm.power_state == "Halted":
+            known = lab.db.find("VM", lab.db.tables["VM"].by_uuid.get(uuid, NULL))
+            if known is not None and known.power_state == "Halted":
                 state = "Paused" if guest.paused else "Running"
-                lab.db.update(vm, power_state=state, resident_on=machine.host.ref)
-                domains.attach_devices(lab, vm, machine)
-                domains.show_devices(lab, vm)
-                refresh(lab, vm)
+                lab.db.update(known, power_state=state, resident_on=machine.host.ref)
+                domains.attach_devices(lab, known, machine)
+                domains.show_devices(lab, known)
+                refresh(lab, known)
             if guest.ended is not None:
                 self.guest_ended(machine, guest, guest.ended)
 

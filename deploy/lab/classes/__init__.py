@@ -14,12 +14,16 @@ from deploy.lab.classes import pif as _pif  # noqa: F401
 from deploy.lab.classes import tunnel as _tunnel  # noqa: F401
 from deploy.lab.classes import vif as _vif  # noqa: F401
 from deploy.lab.classes import vlan as _vlan  # noqa: F401
+from deploy.lab.classes import vm_checkpoint as _vm_checkpoint  # noqa: F401
 from deploy.lab.classes import vm_clone as _vm_clone  # noqa: F401
 from deploy.lab.classes import vm_create as _vm_create  # noqa: F401
 from deploy.lab.classes import vm_fields as _vm_fields  # noqa: F401
+from deploy.lab.classes import vm_guest as _vm_guest  # noqa: F401
 from deploy.lab.classes import vm_lifecycle as _vm_lifecycle  # noqa: F401
 from deploy.lab.classes import vm_memory as _vm_memory  # noqa: F401
 from deploy.lab.classes import vm_migrate as _vm_migrate  # noqa: F401
 from deploy.lab.classes import vm_power as _vm_power  # noqa: F401
+from deploy.lab.classes import vm_provision as _vm_provision  # noqa: F401
+from deploy.lab.classes import vm_reset as _vm_reset  # noqa: F401
 from deploy.lab.classes import vm_snapshot as _vm_snapshot  # noqa: F401
 from deploy.lab.classes import vm_suspend as _vm_suspend  # noqa: F401

@@ -81,11 +81,7 @@ async def evacuate(call: Call, host: Row, network: str, evacuate_batch_size: int
 
 async def _move_batch(call: Call, moves: list[tuple[str, Row]], options: dict[str, str]) -> None:
     results = await asyncio.gather(
-        *(
-            call_within(call, "VM.pool_migrate", vm, target.ref, options)
-            for ref, target in moves
-            if (vm := call.db.find("VM", ref)) is not None
-        ),
+        *(call_within(call, "VM.pool_migrate", vm, target.ref, options) for vm, target in moves),
         return_exceptions=True,
     )
     for result in results:

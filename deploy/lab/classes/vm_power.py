@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager
 
 from deploy.lab import domains
 from deploy.lab.classes import message as messages
+from deploy.lab.classes import vbd_operations
 from deploy.lab.classes import vif as vifs
 from deploy.lab.classes.host_operations import given_to_host
 from deploy.lab.classes.suspend_image import drop_image
-from deploy.lab.classes.vm_devices import check_disk
 from deploy.lab.classes.vm_lifecycle import check_operation
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
@@ -65,7 +65,7 @@ def refresh_devices(call: Call, vm: Row) -> None:
 async def devices_marked(call: Call, vm: Row) -> AsyncIterator[None]:
     """Keep others from the VM's disks and interfaces while its domain is made."""
     async with (
-        marked(call, call.db.rows("VBD", vm.VBDs), check_disk),
+        marked(call, call.db.rows("VBD", vm.VBDs), vbd_operations.check_operation),
         marked(call, call.db.rows("VIF", vm.VIFs), vifs.check_operation),
     ):
         yield

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deploy.lab import domains
+from deploy.lab.classes import vbd_operations
 from deploy.lab.classes.host_operations import given_to_host
 from deploy.lab.classes.suspend_image import drop_image, make_image
-from deploy.lab.classes.vm_devices import check_disk
 from deploy.lab.classes.vm_lifecycle import check_operation, reset_to
 from deploy.lab.classes.vm_power import keep_running, let_stop, named, refresh_devices, tell
 from deploy.lab.database import Row
@@ -87,7 +87,7 @@ async def wake_up(call: Call, vm: Row, op: str, wanted: Row | None, paused: bool
 
     async with (
         operation(call, vm, op, check_operation),
-        marked(call, call.db.rows("VBD", vm.VBDs), check_disk),
+        marked(call, call.db.rows("VBD", vm.VBDs), vbd_operations.check_operation),
         given_to_host(call, vm, choose, "vm_resume") as host,
     ):
         machine = await forward(call, host.ref)
