@@ -66,6 +66,8 @@ class Facts:
     started: set[str] = field(default_factory=set)
     """VMs that were ever started."""
     any_placed_at_random: bool = False
+    foreign: frozenset[str] = frozenset()
+    """Names that only lists of everything show: they may be other scenarios' objects."""
     offsets: dict[str, int] = field(default_factory=dict)
     """How many more objects of a class there were when it was first counted."""
     canonical: Mapping[str, str] = field(default_factory=dict)
@@ -210,6 +212,8 @@ class Comparison:
 
     def _same_task_result(self, expected: str, got: str, place: Place) -> bool:
         """Compare a task's result, which is XML in a string, as the value it stands for."""
+        if re.fullmatch(r"<value>.*</value>", got, re.DOTALL) is None:
+            return False
         shielded = NAME.sub(lambda found: f"&lt;{found.group()[1:-1]}&gt;", expected)
         try:
             wanted, came = _parse_value(shielded), _parse_value(got)
@@ -268,7 +272,7 @@ class Comparison:
             elif not self._is_ignored(inner):
                 found.append(Difference(inner.path, value, MISSING))
         found += self._unsure_keys(unsure, rest, place, records=records)
-        if not place.partial:
+        if records or not place.partial:
             for key, value in rest.items():
                 inner = self._member(place, key, key, records=records)
                 if not self._is_ignored(inner):
@@ -281,7 +285,7 @@ class Comparison:
     def _member(self, place: Place, key: str, actual: str, *, records: bool) -> Place:
         path = place.at(key)
         if records:
-            return replace(place, path=path, field="", key="", subject=actual, partial=False)
+            return replace(place, path=path, field="", key="", subject=actual)
         if place.class_name and not place.field:
             return replace(place, path=path, field=key, partial=False)
         if place.field and not place.key:
@@ -309,6 +313,8 @@ class Comparison:
                 self.names.undo(mark)
                 if best and best[0] == 0:
                     break
+            if key in self.facts.foreign and records and (best is None or best[0] > 0):
+                continue
             if best is None:
                 found.append(Difference(place.at(key), value, MISSING))
                 continue
@@ -456,12 +462,19 @@ class Comparison:
             inner = replace(place, path=f"{place.path}[{_label(member)}]", field="", partial=False)
             if number in pairs:
                 found += self.value(member, rest[pairs[number]], inner)
-            else:
+            elif not self._is_foreign(member, place):
                 found.append(Difference(inner.path, self.shown(member), MISSING))
         for number, member in enumerate(rest):
             if number not in pairs.values() and not place.partial:
                 found.append(Difference(f"{place.path}[]", MISSING, member))
         return found
+
+    def _is_foreign(self, member: Any, place: Place) -> bool:
+        """Whether a recorded member of a list of everything is another scenario's object."""
+        name = member.get("ref") if isinstance(member, dict) else member
+        if name not in self.facts.foreign:
+            return False
+        return place.initial or rules.lists_everything(place.call)
 
     def _identify(self, expected: list[Any], got: list[Any]) -> None:
         """Bind new references that could be one another's by what their records say."""

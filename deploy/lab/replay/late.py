@@ -7,11 +7,11 @@ VBDs of a clone): bind it by reading the parent's record when first needed."
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from deploy.lab.replay.compare import Comparison, Place
-from deploy.lab.replay.names import NAME, VALUES, Names, is_name, kind_of
+from deploy.lab.replay.names import VALUES, Names, is_name, kind_of
 from deploy.lab.replay.prepare import CallFailed, Inventory
 from deploy.lab.replay.recording import Recording, Step
 
@@ -77,10 +77,11 @@ class LateBinder:
             return self._bind_uuid(name)
         if kind in ("ref", "mac") or name in VALUES:
             return False
-        for candidate in self._candidates(name, kind, step):
-            if self._names.bind(name, candidate):
-                return True
-        return False
+        try:
+            candidates = self._candidates(name, kind, step)
+        except CallFailed:
+            return False  # a class whose objects cannot be listed
+        return any(self._names.bind(name, candidate) for candidate in candidates)
 
     def _bind_uuid(self, name: str) -> bool:
         owner = f"<{name[len('<uuid:') :]}"
@@ -191,16 +192,3 @@ def _evidence_in(recording: Recording) -> dict[str, list[Mapping[str, Any]]]:
                 if isinstance(value, dict) and is_name(key):
                     evidence[key].append(value)
     return evidence
-
-
-def names_in(value: Any) -> Iterable[str]:
-    """Every bindable name in a value, in order of appearance."""
-    if isinstance(value, str):
-        yield from (name for name in NAME.findall(value) if name not in VALUES)
-    elif isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from names_in(key)
-            yield from names_in(part)
-    elif isinstance(value, Sequence):
-        for part in value:
-            yield from names_in(part)

@@ -103,6 +103,7 @@ class Player:
     def _set_up(self, inventory: Inventory) -> None:
         facts: Facts = facts_of(inventory)
         facts.canonical = _canonical_names(self._recording)
+        facts.foreign = self._recording.foreign_names()
         self._facts = facts
         self._comparison = Comparison(self._names, facts)
         self._placement = Placement(facts)

@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from deploy.lab.lab import Config
 from deploy.lab.replay import rules
 from deploy.lab.replay.wire import TIMEOUT, Endpoint
 from deploy.lab.testing import RunningLab, running_lab
+from deploy.lab.xenopsd import RECORDED_HYPERVISOR
 
 RATE = 4.0
 """Lab seconds per real second: waiting is shortened, and there still is time between two calls."""
@@ -106,7 +108,15 @@ def fresh_lab(rate: float = RATE, *, sides: bool = False) -> Iterator[Pool]:
 
     `sides`: with its control API, for recordings in which something is done from outside.
     """
+    preset = {"preset": "recorded"} if "preset" in Config.__dataclass_fields__ else {}
     with running_lab(
-        hosts=3, preset="recorded", tls=False, sides=sides, rate=rate, password=rules.PASSWORD
+        hosts=3,
+        tls=False,
+        sides=sides,
+        rate=rate,
+        password=rules.PASSWORD,
+        guest_boot_seconds=0.0,
+        hypervisor=RECORDED_HYPERVISOR,
+        **preset,
     ) as lab:
         yield LabPool(lab, rate)

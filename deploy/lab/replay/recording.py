@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from deploy.lab.replay import rules
+from deploy.lab.replay.names import NAME, VALUES, is_name
 
 Step = Mapping[str, Any]
 
@@ -28,6 +31,34 @@ class Recording:
         """Every counted step with its index ("12", or "27.1" inside a container)."""
         for number, step in enumerate(self.steps):
             yield from leaves_of(str(number), step)
+
+    def foreign_names(self) -> frozenset[str]:
+        """Names that only lists of everything show, and no step ever uses or returns alone."""
+        shown: set[str] = set()
+        used = set(self.binds)
+        for _, step in self.leaves():
+            used.update(names_in([step.get("args"), step.get("request"), step.get("body")]))
+            result = step.get("result")
+            if rules.lists_everything(str(step.get("call"))) and isinstance(result, list | dict):
+                shown.update(name for name in result if is_name(name))
+            elif step.get("call") == "event.from" and isinstance(result, dict):
+                shown.update(str(event.get("ref")) for event in result.get("events", ()))
+            else:
+                used.update(names_in(result))
+        return frozenset(shown - used)
+
+
+def names_in(value: Any) -> Iterable[str]:
+    """Every bindable name in a value, in order of appearance."""
+    if isinstance(value, str):
+        yield from (name for name in NAME.findall(value) if name not in VALUES)
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from names_in(key)
+            yield from names_in(part)
+    elif isinstance(value, Sequence):
+        for part in value:
+            yield from names_in(part)
 
 
 def leaves_of(index: str, step: Step) -> Iterator[tuple[str, Step]]:

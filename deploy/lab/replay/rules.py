@@ -196,6 +196,11 @@ def is_shared_sum(class_name: str, field: str) -> bool:
     return f"{class_name}.{field}" in _SHARED_SUMS
 
 
+def lists_everything(call: str) -> bool:
+    """Whether a call shows every object of a class, other scenarios' too (rule `foreign`)."""
+    return call.rpartition(".")[2] in ("get_all", "get_all_records", "get_all_records_where")
+
+
 UNCOUNTED = {"session", "task"}
 """Classes of valid_ref_counts that the recorder itself changes (rule `counts`)."""
 

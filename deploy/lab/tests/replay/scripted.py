@@ -193,7 +193,11 @@ class Script:
 
     def _records(self, class_name: str) -> dict[str, Any]:
         inner = rf"<{class_name}:([^<>]+)>"
-        found = self._names() | _FURTHER | {"<pool:pool>", "<host:h1>", "<host:h2>", "<host:h3>"}
+        found = (
+            self._names()
+            | _FURTHER
+            | {"<SR:iso>", "<SR:nfs>", "<pool:pool>", "<host:h1>", "<host:h2>", "<host:h3>"}
+        )
         fixed = {name for name in found if not re.fullmatch(r"<[^:]+:\d+>", name)}
         records: dict[str, Any] = {}
         for name in fixed:
