@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from deploy.lab import classes as _classes  # noqa: F401  (registers the messages)
 from deploy.lab.clock import Clock
@@ -42,6 +42,8 @@ class Config:
     """What kind of pool to simulate. Times are seconds of lab time, sizes bytes."""
 
     hosts: int = 4
+    preset: Literal["recorded", "small"] = "recorded"
+    """How much a fresh pool holds: all that the recorded one did, or what it takes to run VMs."""
     pool_name: str = "lab"
     cpus_per_host: int = 16
     memory_per_host: int = 64 * GIB

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
-from deploy.lab.schema import SCHEMA, Message
+from deploy.lab.schema import Message
 
 if TYPE_CHECKING:
     from deploy.lab.lab import Lab
@@ -134,21 +133,3 @@ def logout(call: Call) -> None:
 @message("session.get_all_subject_identifiers")
 def get_all_subject_identifiers(call: Call) -> list[str]:
     return []
-
-
-def make_roles(lab: Lab) -> None:
-    """One role for each permission and each named role, as the daemon's static role table.
-
-    Counted on the recorded daemon: records_fresh_pool (role.get_all).
-    """
-    for name in sorted(SCHEMA.messages):
-        lab.db.create(
-            "role",
-            uuid=str(uuid.uuid5(_ROLES, name)),
-            name_label=name,
-            name_description="A basic permission",
-            is_internal=True,
-        )
-
-
-_ROLES = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")

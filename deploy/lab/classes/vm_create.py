@@ -6,7 +6,7 @@ Facts: FACTS 3, XAPI.md 2.2; recorded: vm_create_full, vm_create_fields, vm_crea
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deploy.lab.classes.vm_lifecycle import check_operation
 from deploy.lab.classes.vm_memory import memory_overhead, update_overhead
@@ -15,6 +15,9 @@ from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
 from deploy.lab.generic import constructor_values
 from deploy.lab.operations import operation, refresh
+
+if TYPE_CHECKING:
+    from deploy.lab.lab import Lab
 
 VENDOR_DEVICE_PLATFORM = 2
 HVM_BOOT_POLICY = "BIOS order"
@@ -50,15 +53,15 @@ def create(call: Call, record: dict[str, Any]) -> str:
         values["domain_type"] = domain_type_of(values["HVM_boot_policy"])
     if "mac_seed" not in values["other_config"]:
         values["other_config"] = {"mac_seed": str(uuid.uuid4()), **values["other_config"]}
-    return make(call, **values).ref
+    return make(call.lab, **values).ref
 
 
-def make(call: Call, **values: Any) -> Row:
+def make(lab: Lab, **values: Any) -> Row:
     """A VM with metrics of its own, nowhere and without a domain."""
-    metrics = call.db.create("VM_metrics", **FRESH_METRICS)
-    vm = call.db.create("VM", metrics=metrics.ref, domid=-1, **values)
-    call.db.update(vm, memory_overhead=memory_overhead(vm))
-    refresh(call.lab, vm)
+    metrics = lab.db.create("VM_metrics", **FRESH_METRICS)
+    vm = lab.db.create("VM", metrics=metrics.ref, domid=-1, **values)
+    lab.db.update(vm, memory_overhead=memory_overhead(vm))
+    refresh(lab, vm)
     return vm
 
 

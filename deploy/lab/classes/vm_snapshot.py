@@ -121,7 +121,7 @@ def _bring_back(call: Call, snap: Row) -> Row:
         for name, value in kept.items()
         if name not in _NOT_REVERTED and name in fields and name not in ("metrics", "ha_always_run")
     }
-    vm = make(call, uuid=kept["uuid"], affinity=snap.affinity, tags=snap.tags, **values)
+    vm = make(call.lab, uuid=kept["uuid"], affinity=snap.affinity, tags=snap.tags, **values)
     for other in call.db.all("VM"):
         if other.snapshot_of == gone:
             call.db.update(other, snapshot_of=vm.ref)
