@@ -27,6 +27,9 @@ class Machine:
     port: int
     host: Row
     certificate: str = ""
+    """What it shows to its clients, PEM."""
+    use_certificate: Callable[[str, str], None] = lambda key, certificate: None
+    """Shows another certificate from now on (key and certificate, PEM); set by the server."""
     powered: bool = True
     toolstack: bool = True
     emergency: bool = False

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import secrets
+import ssl
+from functools import partial
 
 from deploy.lab import http as _http  # noqa: F401  (registers the handlers)
-from deploy.lab.certificates import make_certificate, server_context
+from deploy.lab.certificates import load_chain, make_certificate, record, server_context
 from deploy.lab.http.server import HttpServer
 from deploy.lab.lab import Config, Lab
 from deploy.lab.machine import Machine
@@ -45,10 +47,10 @@ class LabServer:
     async def start(self) -> None:
         port = self.lab.config.port
         for machine in self.lab.machines.values():
-            context = None
-            if self.tls:
-                key, machine.certificate = self._certificate(machine)
-                context = server_context(key, machine.certificate)
+            key, machine.certificate = self._certificate(machine)
+            record(self.lab, machine.host, "host", machine.certificate)
+            context = server_context(key, machine.certificate) if self.tls else None
+            machine.use_certificate = partial(self._use_certificate, machine, context)
             machine.port = port
             server = HttpServer(machine, context)
             await server.start()
@@ -72,8 +74,20 @@ class LabServer:
             kept = make_certificate(machine.name, machine.address)
             if self.state is not None:
                 self.state.set_fact(name, kept)
+            _, internal = make_certificate(f"{machine.name}-internal", machine.address)
+            record(self.lab, machine.host, "host_internal", internal)
         key, certificate = kept
         return key, certificate
+
+    def _use_certificate(
+        self, machine: Machine, context: ssl.SSLContext | None, key: str, certificate: str
+    ) -> None:
+        if context is not None:
+            load_chain(context, key, certificate)
+        if self.state is not None:
+            self.state.set_fact(f"certificate:{machine.host.uuid}", (key, certificate))
+        machine.certificate = certificate
+        record(self.lab, machine.host, "host", certificate)
 
     async def _keep_saved(self, state: StateFile) -> None:
         while True:

@@ -3,7 +3,9 @@
 Importing this package registers every message with a meaning of its own.
 """
 
+from deploy.lab.classes import blob as _blob  # noqa: F401
 from deploy.lab.classes import bond as _bond  # noqa: F401
+from deploy.lab.classes import certificate as _certificate  # noqa: F401
 from deploy.lab.classes import data_sources as _data_sources  # noqa: F401
 from deploy.lab.classes import host as _host  # noqa: F401
 from deploy.lab.classes import host_operations as _host_operations  # noqa: F401

@@ -8,6 +8,9 @@ import math
 from html import escape
 from typing import Any
 
+from cryptography.hazmat.primitives import hashes
+
+from deploy.lab.certificates import fingerprint
 from deploy.lab.errors import XapiError
 from deploy.lab.http.server import CORS, Request, Response, handler, internal_error
 from deploy.lab.wire import Malformed, parse_call, to_json, to_xml
@@ -34,9 +37,11 @@ async def xml_rpc(request: Request) -> Response:
             raise Malformed("Failure(&quot;missing method name&quot;)")
     except Malformed as malformed:
         return internal_error(malformed.detail)
+    extra: tuple[str, ...] = CORS
     try:
         result = await call(request, method, arguments, "xmlrpc")
     except XapiError as error:
+        extra = (*CORS, *_thumbprint(request, error))
         status, member = "Failure", "ErrorDescription"
         value = to_xml(error.description)
     else:
@@ -47,7 +52,7 @@ async def xml_rpc(request: Request) -> Response:
         f"<member><name>{member}</name>{value}</member>"
         "</struct></value></param></params></methodResponse>"
     )
-    return Response("200 OK", body.encode(), "text/xml", CORS, close=False)
+    return Response("200 OK", body.encode(), "text/xml", extra, close=False)
 
 
 @handler("OPTIONS", "/", "/jsonrpc")
@@ -63,9 +68,11 @@ async def json_rpc(request: Request) -> Response:
         version, method, arguments, identifier = _parse(request.body)
     except Malformed as malformed:
         return internal_error(escape(malformed.detail, quote=True).replace("&#x27;", "&apos;"))
+    extra: tuple[str, ...] = CORS
     try:
         result = to_json(await call(request, method, arguments, "jsonrpc"))
     except XapiError as error:
+        extra = (*CORS, *_thumbprint(request, error))
         body = _failure(version, error, identifier)
     else:
         body = (
@@ -73,7 +80,23 @@ async def json_rpc(request: Request) -> Response:
             if version == 2
             else f'{{"result":{result},"error":null,"id":{identifier}}}'
         )
-    return Response("200 OK", body.encode(), "application/json", CORS, close=False)
+    return Response("200 OK", body.encode(), "application/json", extra, close=False)
+
+
+def _thumbprint(request: Request, error: XapiError) -> list[str]:
+    """The coordinator's fingerprint, for a client that asks and is sent there (XAPI.md 1.3)."""
+    wanted = request.headers.get("x-xenapi-request-host-certificate-thumbprint", "")
+    algorithm = _THUMBPRINTS.get(wanted)
+    if error.code != "HOST_IS_SLAVE" or algorithm is None:
+        return []
+    value = fingerprint(request.lab.coordinator.certificate, algorithm)
+    return [f"x-xenapi-response-host-certificate-thumbprint: {value}"]
+
+
+_THUMBPRINTS: dict[str, hashes.HashAlgorithm] = {
+    "sha-256:master": hashes.SHA256(),
+    "sha-1:master": hashes.SHA1(),
+}
 
 
 def _failure(version: int, error: XapiError, identifier: str) -> str:

@@ -254,7 +254,8 @@ async def _vm_rrd(request: Request) -> Response | None:
 
 def _elsewhere(request: Request, owner: Row) -> str:
     machine = request.lab.machine(owner.ref)
-    scheme = "https" if request.machine.certificate else "http"
+    secure = request.writer.get_extra_info("ssl_object") is not None
+    scheme = "https" if secure else "http"
     return f"{scheme}://{machine.address}:{machine.port}{request.path}?{urlencode(request.query)}"
 
 
