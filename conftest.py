@@ -19,6 +19,7 @@ from deploy.local.service import Service, serving
 
 _PLACE = tempfile.TemporaryDirectory(prefix="bulkhead-test-", ignore_cleanup_errors=True)
 _FOLDER = Path(_PLACE.name)
+_FOLDER.chmod(0o711)  # run by root, PostgreSQL is nobody and must pass through
 _BROUGHT: list[Service] = []
 
 if "DATABASE_URL" not in os.environ:
