@@ -139,6 +139,12 @@ class Dispatcher:
         session = self.lab.sessions.check(ref)
         machine.check_serves(declared, session)
         self.lab.sessions.check_role(session, declared)
+        if declared.pool_internal:
+            raise XapiError(
+                "INTERNAL_ERROR",
+                f'Internal API "{declared.full_name}" call attempted with non-pool (external) '
+                "session",
+            )
         return session
 
     def _run(self, call: Call, values: list[Any]) -> Any:

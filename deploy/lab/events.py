@@ -25,6 +25,11 @@ _EVENT_CLASSES = {
 } | {"message": "message"}
 
 
+def event_class(text: str) -> str | None:
+    """The class of that name, in whatever case, if it has events."""
+    return _EVENT_CLASSES.get(text.lower())
+
+
 @dataclass(frozen=True)
 class Subscription:
     """Which objects of which classes; parsed from "*", "vm" or "vm/OpaqueRef:…"."""
@@ -39,7 +44,7 @@ class Subscription:
             name, _, ref = text.partition("/")
             if text == "*":
                 whole |= set(_EVENT_CLASSES.values())
-            elif (known := _EVENT_CLASSES.get(name.lower())) is not None:
+            elif (known := event_class(name)) is not None:
                 if ref:
                     single.add((known, ref))
                 else:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deploy.lab.database import Row
 from deploy.lab.errors import XapiError
+from deploy.lab.schema import NULL
 from deploy.lab.wire import EPOCH
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 COMPLETED_KEPT = 65 * 60.0
 PENDING_KEPT = 24 * 3600.0
 MOST_TASKS = 200
+NOT_CANCELLABLE = frozenset({"host.disable", "VM.revert"})
+"""Messages whose tasks offer no `cancel` (recorded: async_states)."""
 
 
 class Tasks:
@@ -24,21 +27,28 @@ class Tasks:
         self.calls: dict[str, Call] = {}
         """The calls under way, by the reference of their task."""
 
-    def open(self, call: Call, *, is_async: bool = False) -> None:
-        """Give the call a task in the database."""
-        name = call.message.full_name
-        session = call.session.ref if call.session is not None else "OpaqueRef:NULL"
-        call.task_row = self.lab.db.create(
+    def make(self, call: Call, label: str, description: str = "", **values: Any) -> Row:
+        """A pending task of the call's session."""
+        return self.lab.db.create(
             "task",
-            name_label=f"Async.{name}" if is_async else name,
+            name_label=label,
+            name_description=description,
             created=self.lab.clock.date(),
             finished=EPOCH,
             status="pending",
             resident_on=call.machine.host.ref,
             type="<none/>",
             backtrace="()",
-            session=session,
+            session=call.session.ref if call.session is not None else NULL,
+            **values,
         )
+
+    def open(self, call: Call, *, is_async: bool = False) -> None:
+        """Give the call a task in the database."""
+        name = call.message.full_name
+        cancellable = [] if name in NOT_CANCELLABLE else ["cancel"]
+        label = f"Async.{name}" if is_async else name
+        call.task_row = self.make(call, label, allowed_operations=cancellable)
         call.task = call.task_row.ref
         self.calls[call.task] = call
 

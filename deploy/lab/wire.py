@@ -274,6 +274,14 @@ def _xmlm_error(body: bytes, error: expat.ExpatError) -> str:
     return f"Xmlm.Error({error.lineno}:{error.offset + 1}, &quot;malformed character stream&quot;)"
 
 
+def _no_text_in(tag: str) -> str:
+    if tag == "methodName":
+        expected, found = "open_tag(params)", "open_tag(methodCall)"
+    else:
+        expected, found = "open_tag(value)", f"close_tag({tag})"
+    return f"Xmlrpc.Parse_error(&quot;{expected}&quot;, &quot;{found}&quot;, _)"
+
+
 class _CallParser:
     """Builds plain values from the events of a non-validating parser; entities are not expanded."""
 
@@ -319,10 +327,14 @@ class _CallParser:
             self._typed = True
         elif tag in ("struct", "array"):
             self._typed = True
-        elif tag == "name":
-            self._names.append(text)
-        elif tag == "methodName":
-            self.method = text
+        elif tag in ("name", "methodName"):
+            if not text:
+                # The daemon's parser finds no text where it expects some (recorded: method_errors).
+                raise Malformed(_no_text_in(tag))
+            if tag == "name":
+                self._names.append(text)
+            else:
+                self.method = text
         self._text.clear()
 
     def _place(self, value: Any) -> None:

@@ -217,19 +217,6 @@ def query_services(call: Call, vm: Row) -> dict[str, str]:
     return {}
 
 
-@message("VM.create_new_blob")
-def create_new_blob(call: Call, vm: Row, name: str, mime_type: str, public: bool) -> str:
-    blob = call.db.create(
-        "blob",
-        name_label=name,
-        mime_type=mime_type or "application/octet-stream",
-        public=public,
-        last_updated=call.lab.clock.date(),
-    )
-    call.db.update(vm, blobs={**vm.blobs, name: blob.ref})
-    return blob.ref
-
-
 @message("VM.get_SRs_required_for_recovery")
 def get_srs_required_for_recovery(call: Call, vm: Row, session_to: str) -> list[str]:
     """The storage that would have to come along; its records name none (recorded: PROBES)."""
