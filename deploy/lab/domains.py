@@ -9,8 +9,10 @@ import json
 import uuid
 from typing import TYPE_CHECKING
 
+from deploy.lab.classes import vif, vm_disks
 from deploy.lab.classes.devices import linux_name
 from deploy.lab.classes.vm_lifecycle import reset_to
+from deploy.lab.classes.wiring import attach_network
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call
 from deploy.lab.errors import XapiError
@@ -33,8 +35,9 @@ async def start(call: Call, vm: Row, machine: Machine, *, paused: bool) -> None:
             raise XapiError("DOMAIN_EXISTS", vm.ref, str(vm.domid))
         if vm.generation_id:
             lab.db.update(vm, generation_id=new_generation(lab))
-        attach_devices(lab, vm, machine)
         try:
+            await vm_disks.open_disks(lab, vm, machine)
+            attach_devices(lab, vm, machine)
             await xenopsd.work(half)
             guest = Guest(lab, vm, machine.guest_ended)
             machine.domains[vm.uuid] = guest
@@ -48,7 +51,7 @@ async def start(call: Call, vm: Row, machine: Machine, *, paused: bool) -> None:
 
 def abandon(lab: Lab, vm: Row) -> None:
     """A start that failed half-way leaves the VM as it was."""
-    detach_disks(lab, vm)
+    vm_disks.close_disks(lab, vm)
     reset_to(lab, vm, "Halted")
 
 
@@ -115,47 +118,16 @@ def domain_type(vm: Row) -> str:
 
 def attach_devices(lab: Lab, vm: Row, machine: Machine) -> None:
     """Plug everything the VM has, before its domain is built."""
-    from deploy.lab.classes import vif
-
     vif.attach_all(lab, vm, machine.host)
-    attach_disks(lab, vm, machine)
-
-
-def attach_disks(lab: Lab, vm: Row, machine: Machine) -> None:
     for vbd in lab.db.rows("VBD", vm.VBDs):
         lab.db.update(vbd, currently_attached=True)
 
 
 def attach_networks(lab: Lab, vm: Row, machine: Machine) -> None:
     """Have the networks of the VM's plugged interfaces on the machine."""
-    from deploy.lab.classes.wiring import attach_network
-
-    for vif in lab.db.rows("VIF", vm.VIFs):
-        if vif.currently_attached:
-            attach_network(lab, lab.db.get("network", vif.network), machine.host)
-
-
-def reattach_devices(lab: Lab, vm: Row, machine: Machine) -> None:
-    """Plug again what a suspended VM had plugged."""
-    attach_networks(lab, vm, machine)
-
-
-def move_disks(lab: Lab, vm: Row, source: Machine, target: Machine) -> None:
-    """Storage lets go of the VM's disks on one machine and takes them on the other."""
-
-
-def detach_disks(lab: Lab, vm: Row) -> None:
-    """What storage has to forget when a domain goes."""
-
-
-def release_disks_of(lab: Lab, host: Row) -> None:
-    """Undo what a dead host left behind in the disks it had attached."""
-    key = f"host_{host.ref}"
-    for pbd in lab.db.rows("PBD", host.PBDs):
-        for vdi in lab.db.rows("VDI", lab.db.get("SR", pbd.SR).VDIs):
-            if key in vdi.sm_config:
-                rest = {k: v for k, v in vdi.sm_config.items() if k != key}
-                lab.db.update(vdi, sm_config=rest)
+    for interface in lab.db.rows("VIF", vm.VIFs):
+        if interface.currently_attached:
+            attach_network(lab, lab.db.get("network", interface.network), machine.host)
 
 
 def show_devices(lab: Lab, vm: Row) -> None:
@@ -167,14 +139,14 @@ def show_devices(lab: Lab, vm: Row) -> None:
         vdi = lab.db.find("VDI", vbd.VDI)
         if vdi is not None:
             refresh(lab, vdi)
-    for vif in lab.db.rows("VIF", vm.VIFs):
-        refresh(lab, vif)
+    for interface in lab.db.rows("VIF", vm.VIFs):
+        refresh(lab, interface)
 
 
 def make_consoles(lab: Lab, vm: Row, machine: Machine) -> None:
     """The console records of a domain: graphics and text, at its host."""
     remove_consoles(lab, vm)
-    if not lab.config.guest_consoles:
+    if not lab.config.hypervisor.has_consoles:
         return
     for protocol in ("rfb", "vt100"):
         console = lab.db.create("console", protocol=protocol, VM=vm.ref)
@@ -218,7 +190,7 @@ async def _stop_in_turn(lab: Lab, vm: Row, machine: Machine) -> None:
 
 def show_halted(lab: Lab, vm: Row) -> None:
     """What the database shows of a VM whose domain is gone."""
-    detach_disks(lab, vm)
+    vm_disks.close_disks(lab, vm)
     reset_to(lab, vm, "Halted")
     lab.db.update(vm, memory_target=0)
     clear_metrics(lab, vm)
@@ -288,6 +260,8 @@ async def rebuild(lab: Lab, vm: Row, machine: Machine) -> None:
         old.kill()
     await machine.xenopsd.work(lab.config.durations.start)
     machine.domains.pop(vm.uuid)
+    vm_disks.close_disks(lab, vm)
+    await vm_disks.open_disks(lab, vm, machine)
     guest = Guest(lab, vm, machine.guest_ended, old.console if old is not None else None)
     machine.domains[vm.uuid] = guest
     attach_devices(lab, vm, machine)
@@ -300,6 +274,8 @@ async def set_paused(call: Call, vm: Row, machine: Machine, paused: bool) -> Non
         guest = machine.domains.get(vm.uuid)
         if guest is not None and paused:
             guest.freeze()
+            if not call.lab.config.hypervisor.hears_paused_guests:
+                guest.unreport()
         elif guest is not None:
             guest.thaw()
         call.db.update(vm, power_state="Paused" if paused else "Running")

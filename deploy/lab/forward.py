@@ -32,15 +32,19 @@ async def forward(call: Call, host: str) -> Machine:
     machine = call.lab.machine(host)
     if call.task_row is not None:
         call.db.update(call.task_row, resident_on=host)
-    if machine.is_coordinator or machine.answers_coordinator:
+    if _is_reached(machine):
         return machine
     metrics = call.db.find("host_metrics", row.metrics)
     if metrics is None or not metrics.live:
         raise XapiError("HOST_OFFLINE", host)
     await pause(call, call.lab.config.durations.contact)
-    if not machine.answers_coordinator:
+    if not _is_reached(machine):
         raise XapiError("CANNOT_CONTACT_HOST", host)
     return machine
+
+
+def _is_reached(machine: Machine) -> bool:
+    return machine.is_coordinator or machine.answers_coordinator
 
 
 async def pause(call: Call, seconds: float) -> None:

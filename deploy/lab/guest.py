@@ -22,7 +22,7 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from deploy.lab.database import Row
@@ -95,6 +95,9 @@ _WORDS: dict[str, dict[str, Any]] = {
 }
 
 
+_ENDS: dict[str, End] = {"crash": "crash", "reboot": "reboot"}
+
+
 def _is_number(text: str) -> bool:
     try:
         return float(text) >= 0
@@ -158,6 +161,7 @@ class Guest:
         self.ended: End | None = None
         self.stopped = asyncio.Event()
         """Set when the guest has ended, whatever the reason."""
+        self._is_silent = False
         self._lived = 0.0
         self._resumed_at = 0.0
         self._life: asyncio.Task[None] | None = None
@@ -171,6 +175,8 @@ class Guest:
             self._resumed_at = self.lab.clock.now()
             if not self.is_up and self.behaviour.boots and self.behaviour.boot <= self._lived:
                 self._come_up()
+            elif self.is_up and self._is_silent:
+                self.report()
             self._life = self.lab.spawn(self._live())
 
     def wake_booted(self) -> None:
@@ -229,6 +235,7 @@ class Guest:
         metrics = self.lab.db.find("VM_guest_metrics", self.vm.guest_metrics)
         if metrics is None:
             return
+        self._is_silent = False
         told: dict[str, Any] = {
             "PV_drivers_detected": True,
             "last_updated": self.lab.clock.date(),
@@ -245,6 +252,24 @@ class Guest:
                 "can_use_hotplug_vif": "yes",
             }
         self.lab.db.update(metrics, **told)
+
+    def unreport(self) -> None:
+        """What it told is forgotten until it speaks again."""
+        metrics = self.lab.db.find("VM_guest_metrics", self.vm.guest_metrics)
+        if metrics is None or not metrics.PV_drivers_detected:
+            return
+        self._is_silent = True
+        self.lab.db.update(
+            metrics,
+            os_version={},
+            PV_drivers_version={},
+            PV_drivers_up_to_date=False,
+            PV_drivers_detected=False,
+            other={},
+            networks={},
+            can_use_hotplug_vbd="unspecified",
+            can_use_hotplug_vif="unspecified",
+        )
 
     def _addresses(self) -> dict[str, str]:
         """What the guest's interfaces have; nobody hands out addresses on the lab's networks."""
@@ -292,6 +317,13 @@ class Guest:
             )
             self._stop(reason)
             self.on_end(self, reason)
+
+    def tell(self, action: str) -> None:
+        """Have it do as the control API asks: crash, exit, reboot, or ignore_shutdown."""
+        if action == "ignore_shutdown":
+            self.behaviour = replace(self.behaviour, shutdown="ignore")
+        else:
+            self.end("poweroff" if action == "exit" else _ENDS[action])
 
     def _stop(self, reason: End) -> None:
         if self.ended is None and not self.stopped.is_set():

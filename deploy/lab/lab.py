@@ -19,6 +19,7 @@ from deploy.lab.detector import Detector
 from deploy.lab.dispatch import Dispatcher
 from deploy.lab.domains import make_consoles
 from deploy.lab.events import Events
+from deploy.lab.failover import Failover
 from deploy.lab.faults import Faults
 from deploy.lab.fresh import build_pool
 from deploy.lab.guest import Guest
@@ -28,8 +29,9 @@ from deploy.lab.power import Power
 from deploy.lab.resume import resume
 from deploy.lab.sessions import Account, Sessions
 from deploy.lab.state import StateFile
+from deploy.lab.storage import Storage, StorageTimes
 from deploy.lab.tasks import Tasks
-from deploy.lab.xenopsd import Durations
+from deploy.lab.xenopsd import Durations, Hypervisor
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +60,10 @@ class Config:
     wrong_password_delay: float = 2.0
     guest_boot_seconds: float = 2.0
     durations: Durations = field(default_factory=Durations)
-    guest_consoles: bool = True
-    """Whether the hypervisor offers consoles of guests (the recorded one did not)."""
-    devices_survive_suspend: bool = True
-    """Whether a suspended VM keeps its devices plugged (the recorded hypervisor lost them)."""
+    storage: StorageTimes = field(default_factory=StorageTimes)
+    base_copies: bool = True
+    """Whether storage shows the hidden bases of clones (the recorded one did not)."""
+    hypervisor: Hypervisor = field(default_factory=Hypervisor)
     bmc_username: str = "admin"
     bmc_password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
     bmc_port: int = 0
@@ -91,7 +93,9 @@ class Lab:
         self.faults = Faults(self)
         self.detector = Detector(self)
         self.turns = Turns()
+        self.storage = Storage(self)
         self.power = Power(self)
+        self.failover = Failover(self)
         self.sleeping: dict[str, Guest] = {}
         """VM uuid → the guest in its suspend image."""
         self.dispatcher = Dispatcher(self)

@@ -6,7 +6,7 @@ network_lifecycle.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from deploy.lab.classes.network import check_networks
@@ -140,14 +140,14 @@ def possible_hosts(lab: Lab, vm: Row) -> list[Row]:
     return [host for host in lab.db.all("host") if can_take(lab, vm, host)]
 
 
-def choose_host(lab: Lab, vm: Row) -> Row:
+def choose_host(lab: Lab, vm: Row, excluding: Sequence[Row] = ()) -> Row:
     """The host for VM.start and VM.resume. Raises NO_HOSTS_AVAILABLE.
 
     Hosts with room for all their guests at full size come first, drawn with a bias to the
     emptiest; then those that have it at dynamic_max; then those that can balloon. An affinity
     host goes before all as long as it is possible at all.
     """
-    candidates = possible_hosts(lab, vm)
+    candidates = [host for host in possible_hosts(lab, vm) if host not in excluding]
     if not candidates:
         # Without the memory check a host may pass, but then none of the categories takes it.
         raise XapiError("NO_HOSTS_AVAILABLE")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploy.lab import domains
+from deploy.lab import domains, storage
 from deploy.lab.classes import message as messages
 from deploy.lab.database import Row
 from deploy.lab.errors import XapiError
@@ -45,6 +45,7 @@ class Power:
         for guest in list(machine.domains.values()):
             guest.kill()
         machine.domains.clear()
+        self.lab.storage.attachments.lost(machine)
         machine.xenopsd.reset()
         machine.cut_connections()
 
@@ -93,6 +94,7 @@ class Power:
             machine.emergency = True
             return
         lab.db.update(machine.host, enabled=False, current_operations={})
+        storage.clear_own_locks(lab, machine)
         self.hear(machine)
         self.resync(machine)
         await lab.clock.sleep(lab.config.durations.enable)

@@ -56,6 +56,22 @@ class Durations:
     """From a VM's start until VM_metrics shows its memory."""
 
 
+@dataclass(frozen=True)
+class Hypervisor:
+    """What kind of hypervisor is below the daemon."""
+
+    has_consoles: bool = True
+    """Guests have a graphical and a text console."""
+    keeps_devices: bool = True
+    """A suspended VM's devices stay plugged, and come back with it."""
+    hears_paused_guests: bool = True
+    """What a guest told of itself is still known while it is paused."""
+
+
+RECORDED_HYPERVISOR = Hypervisor(False, False, False)
+"""The simulated one below the recorded daemon."""
+
+
 class Xenopsd:
     """Belongs to one machine."""
 

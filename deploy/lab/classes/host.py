@@ -14,6 +14,7 @@ from deploy.lab.classes.host_plan import plan_evacuation
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
+from deploy.lab.failover import check_plan
 from deploy.lab.forward import call_within, forward
 from deploy.lab.memory import free_memory
 from deploy.lab.operations import operation, refresh
@@ -24,6 +25,7 @@ EVACUATION_BATCH = 10
 
 @message("host.disable")
 async def disable(call: Call, host: Row, auto_enable: bool) -> None:
+    check_plan(call.lab, without=host)
     machine = await forward(call, host.ref)
     machine.auto_enable = auto_enable
     call.db.update(host, enabled=False)

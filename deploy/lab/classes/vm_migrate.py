@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deploy.lab import domains
+from deploy.lab.classes import vm_disks
 from deploy.lab.classes.host_operations import given_to_host
 from deploy.lab.classes.vm_lifecycle import check_operation
 from deploy.lab.classes.vm_power import refresh_devices, tell
@@ -78,14 +79,27 @@ async def move(call: Call, vm: Row, source: Machine, target: Machine) -> None:
         domains.attach_networks(lab, vm, target)
     async with source.xenopsd.turn(vm.uuid):
         await _copy_memory(call, vm, source, target)
+        await _hand_over_disks(call, vm, source, target)
         guest = source.domains.pop(vm.uuid)
         if guest is None:
             raise XapiError("VM_HALTED", vm.ref)
         # Between these two lines nothing else happens: the VM never runs on two machines.
         target.domains[vm.uuid] = guest
         guest.on_end = target.guest_ended
-        domains.move_disks(lab, vm, source, target)
         _settle(call, vm, target)
+
+
+async def _hand_over_disks(call: Call, vm: Row, source: Machine, target: Machine) -> None:
+    """Close the disks here, open them there; when that fails they are opened here again."""
+    lab = call.lab
+    if source is target:
+        return
+    vm_disks.close_disks_on(lab, vm, source)
+    try:
+        await vm_disks.open_disks(lab, vm, target, booting=False)
+    except XapiError:
+        await vm_disks.open_disks(lab, vm, source, booting=False)
+        raise
 
 
 async def _copy_memory(call: Call, vm: Row, source: Machine, target: Machine) -> None:

@@ -20,6 +20,7 @@ from deploy.lab.classes.vm_lifecycle import check_operation
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
+from deploy.lab.failover import check_plan
 from deploy.lab.forward import forward, marked
 from deploy.lab.memory import memory_overhead
 from deploy.lab.operations import operation, refresh
@@ -102,6 +103,8 @@ async def _start(call: Call, vm: Row, op: str, wanted: Row | None, paused: bool)
         check_can_boot(lab, vm, wanted.ref)
         return wanted
 
+    if vm.ha_restart_priority == "restart":
+        check_plan(lab, adding=vm)
     async with operation(call, vm, op, check_operation), devices_marked(call, vm):
         prepare(call, vm)
         async with given_to_host(call, vm, choose, "vm_start") as host:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deploy.lab import domains
-from deploy.lab.classes import vbd_operations
+from deploy.lab.classes import vbd_operations, vm_disks
 from deploy.lab.classes.host_operations import given_to_host
 from deploy.lab.classes.suspend_image import drop_image, make_image
 from deploy.lab.classes.vm_lifecycle import check_operation, reset_to
@@ -51,8 +51,8 @@ async def put_to_sleep(call: Call, vm: Row) -> None:
 
 def _end_domain(call: Call, vm: Row, machine: Machine) -> None:
     guest = machine.domains.pop(vm.uuid)
-    domains.detach_disks(call.lab, vm)
-    if not call.lab.config.devices_survive_suspend:
+    vm_disks.close_disks(call.lab, vm)
+    if not call.lab.config.hypervisor.keeps_devices:
         for cls, refs in (("VBD", vm.VBDs), ("VIF", vm.VIFs)):
             for device in call.db.rows(cls, refs):
                 call.db.update(device, currently_attached=False)
@@ -101,6 +101,7 @@ async def restore(call: Call, vm: Row, machine: Machine, *, paused: bool) -> Non
     """Make the domain again from the VM's image; the image is destroyed."""
     lab = call.lab
     async with machine.xenopsd.turn(vm.uuid):
+        await vm_disks.open_disks(lab, vm, machine, booting=False)
         await machine.xenopsd.work(lab.config.durations.resume)
         guest = lab.sleeping.pop(vm.uuid, None)
         if guest is None:
@@ -108,7 +109,7 @@ async def restore(call: Call, vm: Row, machine: Machine, *, paused: bool) -> Non
             guest.wake_booted()
         guest.on_end = machine.guest_ended
         machine.domains[vm.uuid] = guest
-        domains.reattach_devices(lab, vm, machine)
+        domains.attach_networks(lab, vm, machine)
         domains.arrive(call, vm, machine)
         call.db.update(
             vm,
