@@ -39,9 +39,11 @@ async def authenticate(request: Request, realm: str, role: str = "read-only") ->
     else:
         session = await _log_in(request, realm)
         temporary = True
+    access = Access(request, session, temporary=temporary)
     if not has_role(request, session, role):
+        access.close()
         raise Refused(forbidden())
-    return Access(request, session, temporary=temporary)
+    return access
 
 
 class Access:
@@ -56,9 +58,12 @@ class Access:
         return self.session
 
     def __exit__(self, *_: object) -> None:
-        sessions = self._request.lab.sessions
-        if self._temporary and self._request.lab.db.find("session", self.session.ref) is not None:
-            sessions.close(self.session)
+        self.close()
+
+    def close(self) -> None:
+        lab = self._request.lab
+        if self._temporary and lab.db.find("session", self.session.ref) is not None:
+            lab.sessions.close(self.session)
 
 
 def _session(request: Request, ref: str, realm: str) -> Row:

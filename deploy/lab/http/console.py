@@ -188,6 +188,7 @@ class _Screen:
     def __init__(self, console: Console) -> None:
         self._chunks: asyncio.Queue[bytes] = asyncio.Queue()
         self._waiting = 0
+        self._fell_behind = False
         self._show(console.output)
         self._unsubscribe = console.subscribe(self._show)
 
@@ -198,13 +199,14 @@ class _Screen:
         self._unsubscribe()
 
     def _show(self, data: bytes) -> None:
-        if data and self._waiting <= LARGEST_BACKLOG:
+        self._fell_behind |= self._waiting + len(data) > LARGEST_BACKLOG
+        if data and not self._fell_behind:
             self._waiting += len(data)
             self._chunks.put_nowait(data)
 
     async def next(self) -> bytes | None:
         """The next bytes; None when the client has fallen too far behind."""
-        if self._waiting > LARGEST_BACKLOG:
+        if self._fell_behind:
             return None
         data = await self._chunks.get()
         self._waiting -= len(data)
