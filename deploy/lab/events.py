@@ -126,7 +126,9 @@ class Events:
         adds: list[Any] = []
         mods: list[Any] = []
         deletions: list[Any] = []
-        last = {"database": token.database, "messages": token.messages}
+        # Who does not watch messages gets no moment of theirs either (recorded: event_first).
+        watched = "message" in subscription.tables
+        last = {"database": max(0, token.database), "messages": token.messages * watched}
         for name in subscription.tables:
             part = "messages" if name == "message" else "database"
             after = token.messages if name == "message" else token.database

@@ -274,12 +274,11 @@ def _xmlm_error(body: bytes, error: expat.ExpatError) -> str:
     return f"Xmlm.Error({error.lineno}:{error.offset + 1}, &quot;malformed character stream&quot;)"
 
 
-def _no_text_in(tag: str) -> str:
-    if tag == "methodName":
-        expected, found = "open_tag(params)", "open_tag(methodCall)"
-    else:
-        expected, found = "open_tag(value)", f"close_tag({tag})"
-    return f"Xmlrpc.Parse_error(&quot;{expected}&quot;, &quot;{found}&quot;, _)"
+def _parse_error(found: str, expected: str) -> Malformed:
+    return Malformed(f"Xmlrpc.Parse_error(&quot;{found}&quot;, &quot;{expected}&quot;, _)")
+
+
+_AFTER_TEXT = {"name": "value", "methodName": "params"}
 
 
 class _CallParser:
@@ -292,6 +291,7 @@ class _CallParser:
         self._names: list[str] = []
         self._text: list[str] = []
         self._typed = False
+        self._entered = False
         self.expat = expat.ParserCreate()
         self.expat.buffer_text = True
         self.expat.StartElementHandler = self._start
@@ -304,6 +304,10 @@ class _CallParser:
         raise Malformed("Xmlm.Error(1:1, &quot;unknown entity reference&quot;)")
 
     def _start(self, tag: str, _: dict[str, str]) -> None:
+        if not self._entered:
+            if tag != "methodCall":
+                raise _parse_error(f"open_tag({tag})", "open_tag(methodCall)")
+            self._entered = True
         self._text.clear()
         if tag == "struct":
             self._stack.append({})
@@ -330,7 +334,7 @@ class _CallParser:
         elif tag in ("name", "methodName"):
             if not text:
                 # The daemon's parser finds no text where it expects some (recorded: method_errors).
-                raise Malformed(_no_text_in(tag))
+                raise _parse_error(f"open_tag({_AFTER_TEXT[tag]})", f"close_tag({tag})")
             if tag == "name":
                 self._names.append(text)
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import urllib.request
@@ -10,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from deploy.lab.lab import Config
 from deploy.lab.replay import rules
 from deploy.lab.replay.wire import TIMEOUT, Endpoint
 from deploy.lab.testing import RunningLab, running_lab
@@ -37,6 +37,9 @@ class Pool(Protocol):
     def control(self, action: str, host: str) -> None:
         """Do something to a host from outside. Raises LookupError for what cannot be done."""
 
+    def close(self) -> None:
+        """Drop the connections to it."""
+
 
 class RunningPool:
     """A pool at given addresses, on real time."""
@@ -56,6 +59,9 @@ class RunningPool:
 
     def control(self, action: str, host: str) -> None:
         raise LookupError(f"{action} of {host} cannot be done to a pool known by its addresses.")
+
+    def close(self) -> None:
+        _close(self._endpoints)
 
 
 @dataclass
@@ -108,15 +114,15 @@ def fresh_lab(rate: float = RATE, *, sides: bool = False) -> Iterator[Pool]:
 
     `sides`: with its control API, for recordings in which something is done from outside.
     """
-    preset = {"preset": "recorded"} if "preset" in Config.__dataclass_fields__ else {}
     with running_lab(
         hosts=3,
+        preset="recorded",
+        pool_name="simpool",
         tls=False,
         sides=sides,
         rate=rate,
         password=rules.PASSWORD,
         guest_boot_seconds=0.0,
         hypervisor=RECORDED_HYPERVISOR,
-        **preset,
-    ) as lab:
-        yield LabPool(lab, rate)
+    ) as lab, contextlib.closing(LabPool(lab, rate)) as pool:
+        yield pool
