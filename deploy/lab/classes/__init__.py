@@ -7,12 +7,15 @@ from deploy.lab.classes import blob as _blob  # noqa: F401
 from deploy.lab.classes import bond as _bond  # noqa: F401
 from deploy.lab.classes import certificate as _certificate  # noqa: F401
 from deploy.lab.classes import data_sources as _data_sources  # noqa: F401
+from deploy.lab.classes import event as _event  # noqa: F401
 from deploy.lab.classes import host as _host  # noqa: F401
 from deploy.lab.classes import host_operations as _host_operations  # noqa: F401
 from deploy.lab.classes import host_power as _host_power  # noqa: F401
 from deploy.lab.classes import message as _message  # noqa: F401
 from deploy.lab.classes import network as _network  # noqa: F401
 from deploy.lab.classes import pif as _pif  # noqa: F401
+from deploy.lab.classes import pool as _pool  # noqa: F401
+from deploy.lab.classes import task as _task  # noqa: F401
 from deploy.lab.classes import tunnel as _tunnel  # noqa: F401
 from deploy.lab.classes import vif as _vif  # noqa: F401
 from deploy.lab.classes import vlan as _vlan  # noqa: F401
