@@ -43,8 +43,11 @@ def up(place: Place, console: Console) -> int:
     began = float(os.environ.get("DEMO_BEGAN") or time.time())
     try:
         with place.sockets() as sockets, Supervisor(console) as supervisor:
-            address = _raise_all(place, supervisor, sockets)
+            environment, address = _raise_page(place, supervisor, sockets)
             console.plain(_welcome(place, address, time.time() - began))
+            # Not needed to look around, and each takes a second or two of a core to start.
+            for child in processes.workers(environment):
+                supervisor.start(child)
             supervisor.forever()
     except Stopped:
         console.note("stopped, nothing is left running; `make demo` comes back with the same data")
@@ -54,8 +57,10 @@ def up(place: Place, console: Console) -> int:
         return 1
 
 
-def _raise_all(place: Place, supervisor: Supervisor, sockets: Path) -> str:
-    """Start things in the order in which they need each other; the address of the page."""
+def _raise_page(place: Place, supervisor: Supervisor, sockets: Path) -> tuple[dict[str, str], str]:
+    """Start things in the order in which they need each other, until the page is live; what our
+    processes are told, and the page's address.
+    """
     ports = place.ports(
         {
             "web": (processes.WEB_ADDRESS, 8000),
@@ -84,11 +89,10 @@ def _raise_all(place: Place, supervisor: Supervisor, sockets: Path) -> str:
     if "REDIS_URL" not in os.environ:
         supervisor.wait_until(redis.is_ready, "Redis", seconds=30)
     supervisor.run(processes.setup(environment), seconds=120)
-    for child in processes.background(environment, [environment["DEMO_POOL"]]):
-        supervisor.start(child)
+    supervisor.start(processes.follower(environment, environment["DEMO_POOL"]))
     address = f"http://{processes.WEB_ADDRESS}:{ports['web']}"
     supervisor.wait_until(lambda: answers(f"{address}/console/"), "the page", seconds=60)
-    return address
+    return environment, address
 
 
 def _our_environment(place: Place, *, colors: bool) -> dict[str, str]:

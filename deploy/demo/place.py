@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import socket
+import string
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 # A socket's address holds 107 characters, ours end in "/.s.PGSQL.5432".
 _LONGEST_SOCKET_FOLDER = 90
+# No signs: a person selects it with a double click, a command line takes it for no option.
+_LETTERS = string.ascii_letters + string.digits
 
 
 class InUse(Exception):
@@ -45,11 +48,11 @@ class Place:
         return self.folder / name
 
     def secret(self, name: str, characters: int = 20) -> str:
-        """A random text made at the first request and kept, readable by us alone."""
+        """Random letters and digits, made at the first request and kept, readable by us alone."""
         file = self.path(name)
         with contextlib.suppress(FileNotFoundError):
             return file.read_text(encoding="utf-8").strip()
-        value = secrets.token_urlsafe(characters)[:characters]
+        value = "".join(secrets.choice(_LETTERS) for _ in range(characters))
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(value + "\n")

@@ -53,10 +53,13 @@ def web(environment: Mapping[str, str], port: int) -> Child:
     return _ours("web", argv, environment)
 
 
-def background(environment: Mapping[str, str], pools: Sequence[str]) -> list[Child]:
-    """Everything behind the page: a worker per queue, the clock, and a follower per pool."""
+def follower(environment: Mapping[str, str], pool: str) -> Child:
+    return _ours("follower", ["manage.py", "follow", pool], environment)
+
+
+def workers(environment: Mapping[str, str]) -> list[Child]:
+    """A worker per queue, and the clock."""
     return [
-        *(_ours("follower", ["manage.py", "follow", pool], environment) for pool in pools),
         _worker("tenant", environment, concurrency=2),
         _worker("recovery", environment, concurrency=1),
         _worker("images", environment, concurrency=1),

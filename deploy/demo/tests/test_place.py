@@ -61,6 +61,7 @@ def test_a_secret_stays_the_same_and_ours(tmp_path: Path) -> None:
     place = Place(tmp_path)
     word = place.secret("word", 20)
     assert len(word) == 20
+    assert word.isalnum()
     assert place.secret("word", 20) == word
     assert stat.S_IMODE(place.path("word").stat().st_mode) == 0o600
 
