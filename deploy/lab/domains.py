@@ -96,6 +96,7 @@ def show_started(lab: Lab, vm: Row, machine: Machine, guest: Guest, *, paused: b
         lab.spawn(_report_memory(lab, vm, metrics))
     make_consoles(lab, vm, machine)
     show_devices(lab, vm)
+    name_disks(lab, vm)
     if not paused:
         guest.thaw()
 
@@ -130,11 +131,16 @@ def attach_networks(lab: Lab, vm: Row, machine: Machine) -> None:
             attach_network(lab, lab.db.get("network", interface.network), machine.host)
 
 
-def show_devices(lab: Lab, vm: Row) -> None:
-    """Device names and what may be done with devices, after a change of the domain."""
+def name_disks(lab: Lab, vm: Row) -> None:
+    """What a new domain calls its disks; a later change of userdevice waits for the next one."""
     for vbd in lab.db.rows("VBD", vm.VBDs):
-        if vbd.currently_attached and vm.power_state != "Suspended":
+        if vbd.currently_attached or vbd.device:
             lab.db.update(vbd, device=linux_name(vbd.userdevice))
+
+
+def show_devices(lab: Lab, vm: Row) -> None:
+    """What may be done with devices, after a change of the domain."""
+    for vbd in lab.db.rows("VBD", vm.VBDs):
         refresh(lab, vbd)
         vdi = lab.db.find("VDI", vbd.VDI)
         if vdi is not None:

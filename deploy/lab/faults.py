@@ -12,6 +12,7 @@ from deploy.lab.errors import XapiError
 
 if TYPE_CHECKING:
     from deploy.lab.lab import Lab
+    from deploy.lab.machine import Machine
 
 Action = Literal["drop_before", "drop_after", "delay", "error"]
 
@@ -55,6 +56,10 @@ class Faults:
         rule = Rule(next(self._ids), method, action, times, seconds, error, host)
         self.rules.append(rule)
         return rule
+
+    def tell_guest(self, machine: Machine, vm: str, action: str) -> None:
+        """Have the guest of a VM (a uuid) crash, exit, reboot or ignore_shutdown."""
+        machine.domains[vm].tell(action)
 
     def clear(self) -> None:
         self.rules.clear()

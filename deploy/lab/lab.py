@@ -148,6 +148,7 @@ class Lab:
         for task in list(self._work):
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
+        self.storage.blocks.close()
 
     @contextmanager
     def quietly(self) -> Iterator[None]:

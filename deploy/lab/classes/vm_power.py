@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 from deploy.lab import domains
 from deploy.lab.classes import message as messages
-from deploy.lab.classes import vbd_operations
+from deploy.lab.classes import vbd_operations, vm_disks
 from deploy.lab.classes import vif as vifs
 from deploy.lab.classes.host_operations import given_to_host
 from deploy.lab.classes.suspend_image import drop_image
@@ -57,9 +57,10 @@ def named(host: Row) -> str:
 
 
 def refresh_devices(call: Call, vm: Row) -> None:
-    for cls, refs in (("VBD", vm.VBDs), ("VIF", vm.VIFs)):
-        for device in call.db.rows(cls, refs):
-            refresh(call.lab, device)
+    for vbd in call.db.rows("VBD", vm.VBDs):
+        vm_disks.show_disk(call.lab, vbd)
+    for vif in call.db.rows("VIF", vm.VIFs):
+        refresh(call.lab, vif)
 
 
 @asynccontextmanager

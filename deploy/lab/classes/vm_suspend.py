@@ -122,6 +122,7 @@ async def restore(call: Call, vm: Row, machine: Machine, *, paused: bool) -> Non
             call.db.update(metrics, last_updated=lab.clock.date())
         domains.make_consoles(lab, vm, machine)
         domains.show_devices(lab, vm)
+        domains.name_disks(lab, vm)
         await drop_image(call, vm)
         if not paused:
             guest.thaw()
