@@ -14,7 +14,6 @@ from worker.hypervisor.port import (
     Gone,
     Sample,
     Unreachable,
-    UntranslatedFailure,
 )
 from worker.hypervisor.xapi.calls import Calls
 from worker.hypervisor.xapi.errors import translate_transport
@@ -78,23 +77,15 @@ class Looking:
     # messages -----------------------------------------------------------------------------------
 
     def destroy_messages(self, messages: Iterable[UUID]) -> None:
-        refs = list(self._message_refs(messages))
-        if not refs:
-            return
-        try:
-            self._calls.call("message.destroy_many", refs)
-        except UntranslatedFailure as failure:
-            if failure.code != "MESSAGE_METHOD_UNKNOWN":
-                raise
-            for ref in refs:
-                self._calls.call("message.destroy", ref)
-
-    def _message_refs(self, messages: Iterable[UUID]) -> Iterator[str]:
         for message in messages:
             try:
-                yield self._calls.ref("message", message)
+                self._calls.on("message", message, self._destroy_message)
             except Gone:
                 continue
+
+    def _destroy_message(self, ref: str) -> None:
+        # One by one: message.destroy_many stops at the first that is gone, and is newer.
+        self._calls.call("message.destroy", ref)
 
 
 def samples(updates: Mapping[str, Any]) -> Iterator[Sample]:

@@ -34,12 +34,22 @@ class Exchange:
         self.status = int(lines[0].split()[1])
         pairs = (line.partition(":") for line in lines[1:])
         self.headers: Mapping[str, str] = {k.strip().lower(): v.strip() for k, _, v in pairs}
+        length = self.headers.get("content-length", "")
+        self._left = int(length) if length.isdecimal() else None
 
     def recv(self, size: int = CHUNK_BYTES, /) -> bytes:
+        """What has come; nothing at the end, said by a length or by closing."""
+        if self._left is not None:
+            size = min(size, self._left)
+            if size == 0:
+                return b""
         if self._rest:
             piece, self._rest = self._rest[:size], self._rest[size:]
-            return piece
-        return self._sock.recv(size)
+        else:
+            piece = self._sock.recv(size)
+        if self._left is not None:
+            self._left -= len(piece)
+        return piece
 
     def sendall(self, data: bytes, /) -> None:
         self._sock.sendall(data)

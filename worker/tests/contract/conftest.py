@@ -10,6 +10,7 @@ On a real pool only objects that a test made are touched, and they are removed.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -99,10 +100,20 @@ class Workshop:
         self.place.hypervisor.ensure_vbd(VbdSpec(vm.uuid, vdi.uuid, 0, bootable=True))
         return vm
 
-    def running(self, host: UUID, what: str = "vm") -> VmRecord:
-        vm, hypervisor = self.vm_with_disk(what), self.place.hypervisor
+    def running(self, host: UUID, what: str = "vm", sr: UUID | None = None) -> VmRecord:
+        vm, hypervisor = self.vm_with_disk(what, sr), self.place.hypervisor
         hypervisor.wait(hypervisor.start_on(vm.uuid, host), SOON)
         return hypervisor.vm(vm.uuid)
+
+    def booted(self, host: UUID, what: str = "vm", sr: UUID | None = None) -> VmRecord:
+        """Running, and its guest's drivers have shown up: now it can be moved and asked to stop."""
+        vm, watcher = self.running(host, what, sr), self.place.hypervisor.watcher()
+        deadline = time.monotonic() + SOON.total_seconds()
+        while time.monotonic() < deadline:
+            for record in watcher.changes(timedelta(seconds=1)).records:
+                if isinstance(record, VmRecord) and record.uuid == vm.uuid and has_booted(record):
+                    return record
+        pytest.fail("the guest's drivers were never seen")
 
     def clean_up(self) -> None:
         hypervisor = self.place.hypervisor
@@ -115,6 +126,10 @@ class Workshop:
         for network in hypervisor.networks():
             if network.marker.get("hosting:instance") == str(self.instance):
                 hypervisor.destroy_network(network.uuid)
+
+
+def has_booted(vm: VmRecord) -> bool:
+    return vm.guest is not None and vm.guest.pv_drivers_detected
 
 
 def lab_connection(lab: RunningLab) -> PoolConnection:

@@ -180,8 +180,7 @@ def test_vms_that_cannot_leave_are_named(place: Place, workshop: Workshop) -> No
     srs = [s for s in place.hypervisor.srs() if s.uuid in local and s.type == "ext"]
     if not srs:
         pytest.skip("the host has no local storage")
-    vm = workshop.vm_with_disk(sr=srs[0].uuid)
-    place.hypervisor.wait(place.hypervisor.start_on(vm.uuid, host), SOON)
+    vm = workshop.booted(host, sr=srs[0].uuid)
     stuck = place.hypervisor.vms_preventing_evacuation(host)
     assert stuck[vm.uuid] == "storage_not_reachable"
 
@@ -195,7 +194,7 @@ def test_a_planned_change_of_master_is_followed(own_lab: Place) -> None:
     watcher.changes(timedelta(0))
     with contextlib.suppress(Unreachable):  # the old master restarts before it answers
         own_lab.hypervisor.designate_new_master(new)
-    assert eventually_master(own_lab) == new
+    assert becomes_master(own_lab, new)
     changes = watcher.changes(timedelta(seconds=1))
     assert (changes.full, changes.master) == (True, new)
 
@@ -217,7 +216,7 @@ def test_a_dead_master_is_replaced_and_found_again(own_lab: Place) -> None:
     lab.clock.advance(200)  # the slaves give up on their master
     hypervisor.emergency_transition_to_master(new)
     lab.clock.advance(60)
-    assert eventually_master(own_lab) == new
+    assert becomes_master(own_lab, new)
     assert other in hypervisor.recover_slaves()
     hypervisor.wait(hypervisor.declare_dead(old), timedelta(seconds=60))
     assert hypervisor.vm(vm.uuid).resident_on == new
@@ -225,12 +224,13 @@ def test_a_dead_master_is_replaced_and_found_again(own_lab: Place) -> None:
     assert (changes.full, changes.master) == (True, new)
 
 
-def eventually_master(place: Place) -> UUID:
+def becomes_master(place: Place, host: UUID) -> bool:
+    """Whether it is, before long; restarting a toolstack takes its time."""
     lab = place.lab
     assert lab is not None
     for _ in range(30):
-        try:
-            return place.master()
-        except Unreachable:
-            lab.clock.advance(10)
-    pytest.fail("no master came up")
+        with contextlib.suppress(Unreachable):
+            if place.master() == host:
+                return True
+        lab.clock.advance(10)
+    return False

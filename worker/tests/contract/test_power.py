@@ -1,13 +1,12 @@
 """Start, stop, move; and what is said when that cannot be."""
 
 from datetime import timedelta
-from uuid import UUID
 
 import pytest
 
 from deploy.lab.testing import RunningLab
-from worker.hypervisor.port import Busy, Gone, NoRoom, TaskHandle, Unreachable, VmRecord, VmSpec
-from worker.tests.contract.conftest import LAB_RATE, MIB, SOON, Place, Workshop
+from worker.hypervisor.port import Busy, Gone, NoRoom, TaskHandle, Unreachable, VmSpec
+from worker.tests.contract.conftest import MIB, SOON, Place, Workshop
 
 
 def test_a_vm_starts_where_it_is_told_to(place: Place, workshop: Workshop) -> None:
@@ -30,7 +29,7 @@ def test_a_task_can_be_looked_at_while_it_lasts_and_afterwards(
 
 def test_a_live_vm_moves(place: Place, workshop: Workshop) -> None:
     source, target = place.slaves(2)
-    vm = workshop.running(source)
+    vm = workshop.booted(source)
     place.hypervisor.wait(place.hypervisor.pool_migrate(vm.uuid, target), SOON)
     moved = place.hypervisor.vm(vm.uuid)
     assert (moved.power_state, moved.resident_on) == ("Running", target)
@@ -43,20 +42,8 @@ def test_a_vm_stops_hard(place: Place, workshop: Workshop) -> None:
     assert (stopped.power_state, stopped.resident_on) == ("Halted", None)
 
 
-def wait_for_guest(place: Place, vm: UUID) -> VmRecord:
-    watcher = place.hypervisor.watcher()
-    for _ in range(60):
-        for record in watcher.changes(timedelta(seconds=1)).records:
-            if isinstance(record, VmRecord) and record.uuid == vm and record.guest is not None:
-                return record
-    pytest.fail("the guest never spoke")
-
-
-def test_a_vm_stops_cleanly_once_its_guest_listens(
-    place: Place, workshop: Workshop, lab: RunningLab
-) -> None:
-    vm = workshop.running(place.master())
-    assert wait_for_guest(place, vm.uuid).guest is not None
+def test_a_vm_stops_cleanly_once_its_guest_listens(place: Place, workshop: Workshop) -> None:
+    vm = workshop.booted(place.master())
     place.hypervisor.wait(place.hypervisor.clean_shutdown(vm.uuid), SOON)
     assert place.hypervisor.vm(vm.uuid).power_state == "Halted"
 
@@ -144,16 +131,24 @@ def test_a_task_that_is_not_there_is_gone(place: Place) -> None:
 def test_waiting_ends_in_time_and_the_task_goes_on(
     place: Place, workshop: Workshop, lab: RunningLab
 ) -> None:
-    vm = workshop.running(place.master())
-    lab.do(lambda inside: inside.clock.set_rate(0.001))
-    try:
-        task = place.hypervisor.clean_shutdown(vm.uuid)
-        with pytest.raises(Unreachable) as error:
-            place.hypervisor.wait(task, timedelta(seconds=0.3))
-        assert (error.value.reason, error.value.may_have_happened) == ("task_still_running", True)
-    finally:
-        lab.do(lambda inside: inside.clock.set_rate(LAB_RATE))
-    place.hypervisor.cancel(task)
+    vm = workshop.booted(place.master())
+    lab.do(lambda x: x.faults.tell_guest(x.coordinator, str(vm.uuid), "ignore_shutdown"))
+    task = place.hypervisor.clean_shutdown(vm.uuid)
+    with pytest.raises(Unreachable) as error:
+        place.hypervisor.wait(task, timedelta(seconds=0.2))
+    assert (error.value.reason, error.value.may_have_happened) == ("task_still_running", True)
+    assert not place.hypervisor.poll(task).is_finished
+
+
+def test_a_guest_that_ignores_being_asked_is_stopped_hard_meanwhile(
+    place: Place, workshop: Workshop, lab: RunningLab
+) -> None:
+    vm = workshop.booted(place.master())
+    lab.do(lambda x: x.faults.tell_guest(x.coordinator, str(vm.uuid), "ignore_shutdown"))
+    asked = place.hypervisor.clean_shutdown(vm.uuid)
+    place.hypervisor.wait(place.hypervisor.hard_shutdown(vm.uuid), SOON)
+    assert place.hypervisor.vm(vm.uuid).power_state == "Halted"
+    assert place.hypervisor.poll(asked).is_finished
 
 
 def test_memory_of_the_host_is_given_back(place: Place, workshop: Workshop) -> None:

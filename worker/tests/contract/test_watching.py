@@ -71,7 +71,7 @@ def test_the_first_answer_is_the_whole_pool(place: Place, mirror: Mirror) -> Non
 
 def test_a_vms_life_is_seen(place: Place, workshop: Workshop, mirror: Mirror) -> None:
     source, target = place.slaves(2)
-    vm = workshop.running(source)
+    vm = workshop.booted(source)
     mirror.settle()
     assert mirror.vms()[vm.uuid].resident_on == source
     place.hypervisor.wait(place.hypervisor.pool_migrate(vm.uuid, target), SOON)
