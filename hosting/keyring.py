@@ -15,13 +15,13 @@ class BrokenSeal(Exception):
 
 def seal(secret: str) -> str:
     """`secret` as printable text that is safe to store."""
-    return _ring(tuple(settings.KEY_RING)).encrypt(secret.encode()).decode()
+    return ring().encrypt(secret.encode()).decode()
 
 
 def unseal(sealed: str) -> str:
     """What was sealed. Raises BrokenSeal."""
     try:
-        return _ring(tuple(settings.KEY_RING)).decrypt(sealed.encode()).decode()
+        return ring().decrypt(sealed.encode()).decode()
     except InvalidToken as error:
         raise BrokenSeal from error
 
@@ -29,9 +29,14 @@ def unseal(sealed: str) -> str:
 def reseal(sealed: str) -> str:
     """The same secret under the first key of the ring. Raises BrokenSeal."""
     try:
-        return _ring(tuple(settings.KEY_RING)).rotate(sealed.encode()).decode()
+        return ring().rotate(sealed.encode()).decode()
     except InvalidToken as error:
         raise BrokenSeal from error
+
+
+def ring() -> MultiFernet:
+    """The keys themselves, for stores that seal what they keep."""
+    return _ring(tuple(settings.KEY_RING))
 
 
 @lru_cache(maxsize=4)

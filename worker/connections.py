@@ -7,11 +7,15 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from django.conf import settings
 from django.db import Error as DatabaseFailure
+from redis import Redis
 
+from hosting import keyring
 from hosting.fleet.models import Pool
 from worker.hypervisor import xapi
 from worker.hypervisor.port import Candidate, CandidatesChanged, Hypervisor, PoolConnection
+from worker.hypervisor.xapi.store import RedisSessionStore
 
 log = structlog.get_logger(__name__)
 
@@ -54,10 +58,20 @@ def keep_candidates(pool: UUID) -> CandidatesChanged:
     return store
 
 
+def _driver(pool: Pool) -> Hypervisor:
+    """One whose session is shared by all processes that reach the same Redis."""
+    redis = Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
+    return xapi.connect(
+        connection_of(pool),
+        candidates_changed=keep_candidates(pool.pk),
+        store=RedisSessionStore(redis, str(pool.pk), keyring.ring()),
+    )
+
+
 class Connections:
     """Drivers by pool, made when first asked for. Thread-safe."""
 
-    def __init__(self, connect: Callable[..., Hypervisor] = xapi.connect) -> None:
+    def __init__(self, connect: Callable[[Pool], Hypervisor] = _driver) -> None:
         self._connect = connect
         self._lock = threading.Lock()
         self._drivers: dict[UUID, tuple[tuple[str, ...], Hypervisor]] = {}
@@ -68,8 +82,6 @@ class Connections:
         with self._lock:
             known, driver = self._drivers.get(pool.pk, (None, None))
             if driver is None or known != how:
-                driver = self._connect(
-                    connection_of(pool), candidates_changed=keep_candidates(pool.pk)
-                )
+                driver = self._connect(pool)
                 self._drivers[pool.pk] = (how, driver)
             return driver

@@ -97,18 +97,23 @@ def enrol(
     return Enrolled(pool, is_new, len(candidates), mirrored)
 
 
+_SAYING = {
+    "credentials": "refused the login: user name or password is wrong",
+    "not_master": "is not the pool's master: give the address of that",
+    "still_booting": "is still starting: try again in a minute",
+}
+
+
 def _identify(
     hypervisor: Hypervisor, url: str, username: str
 ) -> tuple[UUID, tuple[Candidate, ...]]:
     try:
         return hypervisor.pool().uuid, hypervisor.server_certificates()
     except Refused as error:
-        raise EnrolmentRefused(f"{url} refused the login of {username!r}: {error}") from error
+        raise EnrolmentRefused(f"{username!r} may not enrol {url}: {error}") from error
     except Unreachable as error:
-        raise EnrolmentRefused(
-            f"{url} answers, but not as the master of a XAPI pool ({error.reason}): "
-            "give the address of the pool's master"
-        ) from error
+        why = _SAYING.get(error.reason, "answers, but not as a XAPI pool does")
+        raise EnrolmentRefused(f"{url} {why} ({error.reason})") from error
     except UntranslatedFailure as error:
         raise EnrolmentRefused(f"{url} is no XAPI server, or a strange one: {error}") from error
 

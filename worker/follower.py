@@ -29,7 +29,7 @@ from hosting.fleet.models import Pool
 from hosting.fleet.notices import publish_change
 from hosting.operations.services import wake_about
 from worker import mirror
-from worker.hypervisor.port import Changes, HypervisorError, Unreachable, Watcher
+from worker.hypervisor.port import Changes, HypervisorError, Watcher
 
 log = structlog.get_logger(__name__)
 
@@ -182,7 +182,7 @@ class Follower:
         self._failures += 1
         self._alarms_may_stand = True
         self._log.warning("pool_unreachable", reason=error.reason, failures=self._failures)
-        if not isinstance(error, Unreachable) or self._failures % 5 == 0:
+        if error.reason == "credentials" or self._failures % 5 == 0:
             self._forget_watcher()  # the pool's address or password may have been changed meanwhile
         ours = Pool.objects.filter(pk=self._pool, follower_token=self._token)
         if ours.exclude(state=PoolState.UNREACHABLE).update(state=PoolState.UNREACHABLE):
