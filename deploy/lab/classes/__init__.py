@@ -17,7 +17,6 @@ from deploy.lab.classes import pbd as _pbd  # noqa: F401
 from deploy.lab.classes import pif as _pif  # noqa: F401
 from deploy.lab.classes import pool as _pool  # noqa: F401
 from deploy.lab.classes import pool_ha as _pool_ha  # noqa: F401
-from deploy.lab.classes import sm as _sm  # noqa: F401
 from deploy.lab.classes import sr as _sr  # noqa: F401
 from deploy.lab.classes import task as _task  # noqa: F401
 from deploy.lab.classes import tunnel as _tunnel  # noqa: F401

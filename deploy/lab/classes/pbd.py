@@ -22,16 +22,20 @@ async def create(call: Call, record: dict[str, Any]) -> str:
     values = constructor_values(call.message, record)
     sr = call.db.get("SR", values["SR"])
     async with operation(call, sr, "pbd_create", sr_operations.check_operation):
-        return make(call, sr, values["host"], **values).ref
+        return make(call, sr, **values).ref
 
 
-def make(call: Call, sr: Row, host: str, **values: Any) -> Row:
-    """A new connection, not plugged. Raises PBD_EXISTS [SR, host, PBD], VALUE_NOT_SUPPORTED."""
+def make(call: Call, sr: Row, **values: Any) -> Row:
+    """A new connection, not plugged; `values` are the fields of PBD.create.
+
+    Raises PBD_EXISTS [SR, host, PBD], VALUE_NOT_SUPPORTED.
+    """
+    host = values["host"]
     for other in call.db.rows("PBD", sr.PBDs):
         if other.host == host:
             raise XapiError("PBD_EXISTS", sr.ref, host, other.ref)
     _check_config(values["device_config"])
-    return call.db.create("PBD", **{**values, "SR": sr.ref, "host": host})
+    return call.db.create("PBD", **{**values, "SR": sr.ref})
 
 
 def _check_config(config: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid as uuids
 from typing import Any
 
@@ -15,6 +16,8 @@ from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
 from deploy.lab.forward import call_within, forward
 from deploy.lab.operations import operation, refresh
+
+log = logging.getLogger(__name__)
 
 STATEFILE_SIZE = 4 * 1024**2
 
@@ -35,7 +38,7 @@ async def create(
     if call.db.find("host", host) is None:
         raise XapiError("HOST_OFFLINE", host)
     await forward(call, host)
-    kind = _known_driver(kind)
+    kind = _known_driver(call, kind)
     sr = _introduce(
         call,
         name_label=name_label,
@@ -46,7 +49,7 @@ async def create(
         sm_config=sm_config,
     )
     hosts = [row.ref for row in call.db.all("host")] if shared else [host]
-    made = [pbds.make(call, sr, ref, device_config=device_config) for ref in hosts]
+    made = [pbds.make(call, sr, host=ref, device_config=device_config) for ref in hosts]
     try:
         async with call.lab.storage.working(sr.ref, call.lab.storage.times.sr_create):
             storage.check_told_to_fail(device_config, "sr_create")
@@ -63,8 +66,8 @@ async def create(
     return sr.ref
 
 
-def _known_driver(kind: str) -> str:
-    if kind.lower() not in sm.DRIVERS:
+def _known_driver(call: Call, kind: str) -> str:
+    if sm.driver_of(call.lab, kind.lower()) is None:
         raise XapiError("SR_UNKNOWN_DRIVER", kind.lower())
     return kind.lower()
 
@@ -75,10 +78,11 @@ async def _plug_if_possible(call: Call, pbd: Row) -> None:
     if not (machine.answers_coordinator or machine.is_coordinator):
         return
     try:
-        await call_within(call, "PBD.plug", pbd)
+        await call_within(call, "PBD.plug", pbd.ref)
     except XapiError as error:
         if error.code == "TASK_CANCELLED":
             raise
+        log.warning("%s could not be plugged at %s: %s", pbd.uuid, machine.name, error)
 
 
 def _introduce(call: Call, *, uuid: str = "", **fields: Any) -> Row:
@@ -182,14 +186,14 @@ async def probe(
     if call.db.find("host", host) is None:
         raise XapiError("HOST_OFFLINE", host)
     await forward(call, host)
-    _known_driver(kind)
+    _known_driver(call, kind)
     storage.check_told_to_fail(device_config, "sr_probe")
     return '<?xml version="1.0" ?><SRlist></SRlist>'
 
 
 @message("SR.get_supported_types")
 def get_supported_types(call: Call) -> list[str]:
-    return [row.type for row in call.db.all("SM")] or list(sm.DRIVERS)
+    return sm.types(call.lab)
 
 
 @message("SR.get_live_hosts")
@@ -208,7 +212,7 @@ def get_live_hosts(call: Call, sr: Row) -> list[str]:
 def assert_can_host_ha_statefile(call: Call, sr: Row) -> None:
     """Every host has to have the SR plugged (recorded: a local one → SR_HAS_NO_PBDS)."""
     _check_seen_by_all(call, sr)
-    if "VDI_GENERATE_CONFIG" not in sm.features(sr):
+    if "VDI_GENERATE_CONFIG" not in sm.features(call.lab, sr):
         raise XapiError("SR_OPERATION_NOT_SUPPORTED", sr.ref)
     free = call.lab.storage.free(sr)
     if free is not None and free < STATEFILE_SIZE:
@@ -218,7 +222,7 @@ def assert_can_host_ha_statefile(call: Call, sr: Row) -> None:
 @message("SR.assert_supports_database_replication")
 def assert_supports_database_replication(call: Call, sr: Row) -> None:
     _check_seen_by_all(call, sr)
-    if "VDI_GENERATE_CONFIG" not in sm.features(sr):
+    if "VDI_GENERATE_CONFIG" not in sm.features(call.lab, sr):
         raise XapiError("SR_OPERATION_NOT_SUPPORTED", sr.ref)
 
 

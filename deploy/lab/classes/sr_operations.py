@@ -58,7 +58,7 @@ def check_operation(lab: Lab, sr: Row, name: str) -> None:
     """Raise what forbids the operation on the SR now."""
     feature = _FEATURES.get(name)
     hidden = sr.is_tools_sr and feature in ("VDI_CREATE", "VDI_DELETE")
-    if feature is not None and (hidden or feature not in sm.features(sr)):
+    if feature is not None and (hidden or feature not in sm.features(lab, sr)):
         raise XapiError("SR_OPERATION_NOT_SUPPORTED", sr.ref)
     if name in ("destroy", "forget") and has_plugged_pbds(lab, sr):
         raise XapiError("SR_HAS_PBD", sr.ref)

@@ -120,7 +120,7 @@ async def copy_vdi(call: Call, vdi: Row, sr: str, into: str = NULL) -> Row:
             await _copy_data(call, vdi, target)
         except BaseException:
             if made and call.db.find("VDI", target.ref) is not None:
-                await call_within(call, "VDI.destroy", target)
+                await call_within(call, "VDI.destroy", target.ref)
             raise
     return target
 
@@ -185,7 +185,7 @@ async def revert(call: Call, snapshot: Row) -> str:
     sr = call.db.get("SR", snapshot.SR)
     if not snapshot.is_a_snapshot:
         raise XapiError("OPERATION_NOT_ALLOWED", f"VDI is not a snapshot: {snapshot.ref}")
-    if "VDI_REVERT" not in sm.features(sr):
+    if "VDI_REVERT" not in sm.features(call.lab, sr):
         raise XapiError("SR_OPERATION_NOT_SUPPORTED", sr.ref)
     raise XapiError("NOT_IMPLEMENTED", "VDI.revert")
 

@@ -85,7 +85,7 @@ def check_operation(lab: Lab, vdi: Row, name: str) -> None:
         raise XapiError("SR_NO_PBDS", sr.ref)
     _check_attached(lab, vdi, name)
     feature = _FEATURES.get(name)
-    if feature is not None and feature not in sm.features(sr):
+    if feature is not None and feature not in sm.features(lab, sr):
         raise XapiError("SR_OPERATION_NOT_SUPPORTED", sr.ref)
     if vdi.type == "cbt_metadata" and name in _NOT_ON_CBT_METADATA:
         raise XapiError("VDI_INCOMPATIBLE_TYPE", vdi.ref, vdi.type)

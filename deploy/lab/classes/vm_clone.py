@@ -53,7 +53,14 @@ _VIF_INHERITED = _names(
 
 
 def clone_disk(call: Call) -> DiskOperation:
-    return lambda vdi: within(call, "VDI.clone", vdi.ref, {})
+    """A clone that is nobody's snapshot (recorded: snapshot_revert), unlike a plain VDI.clone."""
+
+    async def clone(vdi: Row) -> str:
+        ref: str = await within(call, "VDI.clone", vdi.ref, {})
+        call.db.update(call.db.get("VDI", ref), snapshot_of=NULL)
+        return ref
+
+    return clone
 
 
 def copy_disk(call: Call, sr: str) -> DiskOperation:
