@@ -66,9 +66,11 @@ class Hypervisor:
     """A suspended VM's devices stay plugged, and come back with it."""
     hears_paused_guests: bool = True
     """What a guest told of itself is still known while it is paused."""
+    measures_guests: bool = True
+    """What guests use is measured: they have round-robin databases."""
 
 
-RECORDED_HYPERVISOR = Hypervisor(False, False, False)
+RECORDED_HYPERVISOR = Hypervisor(False, False, False, False)
 """The simulated one below the recorded daemon."""
 
 

@@ -72,7 +72,11 @@ async def vm_data_sources(call: Call, vm: Row) -> list[dict[str, Any]]:
 
 @message("VM.query_data_source")
 async def query_vm(call: Call, vm: Row, name: str) -> float:
-    return _value(await _vm_sources(call, vm), name, call.lab.clock.now())
+    sources = await _vm_sources(call, vm)
+    if not sources:
+        missing = f"Rrd_interface.Rrdd_error([S(Datasource_missing);S(VM: {vm.uuid})])"
+        raise XapiError("INTERNAL_ERROR", f"IDL Error: [S(Rrdd_internal_error);S({missing})]")
+    return _value(sources, name, call.lab.clock.now())
 
 
 @message("VM.record_data_source", "VM.forget_data_source_archives")

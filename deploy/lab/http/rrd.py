@@ -242,13 +242,14 @@ async def _vm_rrd(request: Request) -> Response | None:
         quoted = f"&quot;VM&quot;, &quot;&quot;, &quot;{uuid}&quot;"
         return internal_error(f"Db_exn.Read_missing_uuid({quoted})")
     owner = lab.db.find("host", vm.resident_on)
-    if owner is None:
-        await send_bare(request, "404 Not Found")
-    elif owner.ref != request.machine.host.ref:
+    if owner is not None and owner.ref != request.machine.host.ref:
         await send_bare(request, "302 Found", f"Location: {_elsewhere(request, owner)}")
-    else:
-        sources = vm_sources(request.machine, vm)
+        return None
+    sources = vm_sources(request.machine, vm) if owner is not None else []
+    if sources:
         await _send_whole(request, sources, _measured_since(request, vm))
+    else:
+        await send_bare(request, "404 Not Found")
     return None
 
 
