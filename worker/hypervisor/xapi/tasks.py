@@ -12,6 +12,7 @@ from uuid import UUID
 
 from worker.hypervisor.port import Gone, TaskHandle, TaskRecord, Unreachable
 from worker.hypervisor.xapi.calls import Calls
+from worker.hypervisor.xapi.errors import translate_error_info
 from worker.hypervisor.xapi.records import Raw, result_ref, task_record, task_ref
 
 LONGEST_POLL_SECONDS: Final = 30.0
@@ -28,7 +29,8 @@ class TaskCalls:
         return self._record(ref, self._calls.read("task.get_record", ref))
 
     def wait(self, task: TaskHandle, timeout: timedelta) -> TaskRecord:
-        return self._succeeded(task, timeout)[0]
+        raw = self._succeeded(task, timeout)
+        return self._record(task_ref(task), raw)
 
     def cancel(self, task: TaskHandle) -> None:
         self._calls.call("task.cancel", task_ref(task))
@@ -41,19 +43,18 @@ class TaskCalls:
 
     def wait_for_ref(self, task: TaskHandle, timeout: timedelta) -> str:
         """Wait for a call that makes an object; the object's reference."""
-        made = result_ref(str(self._succeeded(task, timeout)[1]["result"]))
+        made = result_ref(str(self._succeeded(task, timeout)["result"]))
         if made is None:
             raise Gone("gone")
         return made
 
-    def _succeeded(self, task: TaskHandle, timeout: timedelta) -> tuple[TaskRecord, Raw]:
-        ref = task_ref(task)
-        raw = self._until_finished(ref, time.monotonic() + timeout.total_seconds())
-        record = self._record(ref, raw)
+    def _succeeded(self, task: TaskHandle, timeout: timedelta) -> Raw:
+        raw = self._until_finished(task_ref(task), time.monotonic() + timeout.total_seconds())
         self.forget(task)
-        if record.error is not None:
-            raise record.error from record.error.__cause__
-        return record, raw
+        if raw["status"] != "success":
+            error = translate_error_info(raw["error_info"] or ["TASK_CANCELLED"])
+            raise error from error.__cause__
+        return raw
 
     def until_finished(self, task: TaskHandle, timeout: timedelta) -> None:
         """Wait for its end, whatever that is, and leave it as it is: it may be someone else's."""

@@ -72,6 +72,7 @@ class ScriptedHost:
         self.certificate, self._key = identity(name)
         self.asked: list[tuple[str, tuple[Any, ...]]] = []
         self.connections = 0
+        self.page = b""
         self._kept: list[socket.socket] = []
         self.answers: dict[str, Answer] = {
             "session.login_with_password": lambda *_: f"OpaqueRef:session-of-{name}",
@@ -124,6 +125,14 @@ class ScriptedHost:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 host._reply(self, self.path == "/jsonrpc", body)
+
+            def do_GET(self) -> None:
+                """Also PUT and CONNECT: the bytes that the test gives, then the end."""
+                host.asked.append((self.command, (self.path,)))
+                self.wfile.write(host.page)
+                self.close_connection = True
+
+            do_PUT = do_CONNECT = do_GET
 
             def log_message(self, *_: Any) -> None: ...
 
