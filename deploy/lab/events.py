@@ -12,6 +12,7 @@ from deploy.lab.database import Row, Table
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
 from deploy.lab.schema import SCHEMA
+from deploy.lab.wire import Int32
 
 if TYPE_CHECKING:
     from deploy.lab.lab import Lab
@@ -173,7 +174,7 @@ class Events:
     def valid_ref_counts(self) -> dict[str, int]:
         """Live objects of every class; those not kept in the database count 0 (recorded)."""
         return {
-            name.lower(): 0 if name in ("message", "role") else len(table.rows)
+            name.lower(): Int32(0 if name in ("message", "role") else len(table.rows))
             for name, table in self.lab.db.tables.items()
         }
 

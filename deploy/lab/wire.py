@@ -26,6 +26,10 @@ _OCAML_INT = re.compile(
 )
 
 
+class Int32(int):
+    """One of the few numbers that XML-RPC carries as a number and not as text."""
+
+
 class Malformed(Exception):
     """The request is no call at all; `detail` is what the daemon's parser said."""
 
@@ -163,6 +167,8 @@ def to_xml(value: Any) -> str:
             return f"<value><boolean>{int(value)}</boolean></value>"
         case str():
             return f"<value>{_escape(value)}</value>"
+        case Int32():
+            return f"<value><i4>{value}</i4></value>"
         case int():
             return f"<value>{value}</value>"
         case float():
