@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from deploy.lab.classes import pif as pifs
 from deploy.lab.classes import tunnel as tunnels
 from deploy.lab.classes import vlan as vlans
-from deploy.lab.classes.network import check_networks
 from deploy.lab.classes.wiring import (
     bring_down,
     bring_up,
@@ -21,6 +20,7 @@ from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
 from deploy.lab.forward import forward
+from deploy.lab.placement import possible_hosts
 from deploy.lab.schema import NULL
 
 if TYPE_CHECKING:
@@ -196,14 +196,7 @@ def _is_local(call: Call, vm: Row, host: Row) -> bool:
     """The VM runs here, or can start here only, or nowhere."""
     if vm.resident_on != NULL:
         return bool(vm.resident_on == host.ref)
-    possible = set()
-    for candidate in call.db.all("host"):
-        try:
-            check_networks(call.lab, vm, candidate)
-        except XapiError:
-            continue
-        possible.add(candidate.ref)
-    return possible <= {host.ref}
+    return all(possible.ref == host.ref for possible in possible_hosts(call.lab, vm))
 
 
 def _move_up(call: Call, slaves: list[Row], primary: Row, master: Row, moved: Moved) -> None:

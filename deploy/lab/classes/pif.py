@@ -291,27 +291,3 @@ async def set_property(call: Call, pif: Row, name: str, value: str) -> None:
     for bond in call.db.rows("Bond", pif.bond_master_of):
         for member in call.db.rows("PIF", bond.slaves):
             call.db.update(member, properties=properties)
-
-
-# --- the older way to VLANs
-
-
-@message("PIF.create_VLAN")
-async def create_vlan(call: Call, device: str, network: str, host: str, tag: int) -> str:
-    from deploy.lab.classes import vlan
-
-    where = call.db.get("host", host)
-    for pif in call.db.rows("PIF", where.PIFs):
-        if pif.device == device and pif.VLAN == -1:
-            made = await vlan.make(call, pif, tag, call.db.get("network", network))
-            return str(made.untagged_PIF)
-    raise XapiError("INVALID_VALUE", "device", device)
-
-
-@message("PIF.destroy")
-async def destroy(call: Call, pif: Row) -> None:
-    from deploy.lab.classes import vlan
-
-    if pif.VLAN < 0:
-        raise XapiError("PIF_IS_PHYSICAL")
-    await vlan.remove(call, call.db.get("VLAN", pif.VLAN_master_of))

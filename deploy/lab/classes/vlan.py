@@ -141,3 +141,23 @@ async def _create_on_all(call: Call, bases: list[Row], network: str, tag: int) -
 def _is_live(call: Call, host: str) -> bool:
     metrics = call.db.find("host_metrics", call.db.get("host", host).metrics)
     return metrics is not None and bool(metrics.live)
+
+
+# --- the older way to VLANs
+
+
+@message("PIF.create_VLAN")
+async def create_pif(call: Call, device: str, network: str, host: str, tag: int) -> str:
+    """The untagged PIF of a new VLAN. Raises INVALID_VALUE [device, name] as well."""
+    for pif in call.db.rows("PIF", call.db.get("host", host).PIFs):
+        if pif.device == device and pif.VLAN == -1:
+            vlan = await make(call, pif, tag, call.db.get("network", network))
+            return str(vlan.untagged_PIF)
+    raise XapiError("INVALID_VALUE", "device", device)
+
+
+@message("PIF.destroy")
+async def destroy_pif(call: Call, pif: Row) -> None:
+    if pif.VLAN < 0:
+        raise XapiError("PIF_IS_PHYSICAL")
+    await remove(call, call.db.get("VLAN", pif.VLAN_master_of))

@@ -124,6 +124,17 @@ def test_a_vlan_for_the_pool_is_made_everywhere_or_nowhere(api: Any, eth1: str) 
     assert api.network.get_PIFs(network) == []
 
 
+def test_the_older_calls_for_vlans_work_by_device_name(api: Any, host: str, eth1: str) -> None:
+    network = a_network(api)
+    pif = api.PIF.create_VLAN("eth1", network, host, "9")
+    assert api.PIF.get_VLAN(pif) == "9"
+    assert refusal(lambda: api.PIF.destroy(eth1)) == ["PIF_IS_PHYSICAL"]
+    api.PIF.destroy(pif)
+    assert api.VLAN.get_all() == []
+    unknown = refusal(lambda: api.PIF.create_VLAN("eth9", network, host, "9"))
+    assert unknown == ["INVALID_VALUE", "device", "eth9"]
+
+
 # --- plugging and forgetting
 
 
@@ -214,6 +225,21 @@ def test_a_bond_takes_address_management_and_vlans_from_its_members(
     (vlan,) = api.VLAN.get_all_records().values()
     assert vlan["tagged_PIF"] == api.Bond.get_master(bond)
     assert api.network.get_PIFs(vlan_network) == [vlan["untagged_PIF"]]
+
+
+def test_the_interfaces_of_a_hosts_own_vms_follow_into_a_bond_and_out_of_it(
+    lab: RunningLab, api: Any, host: str, eth0: str, eth1: str
+) -> None:
+    below, above = network_named(api, "xenbr0"), a_network(api)
+    here = api.VIF.create(vif_record(a_vm(lab, host), below))
+    elsewhere = a_vm(lab, api.host.get_by_name_label("h2")[0])
+    there = api.VIF.create(vif_record(elsewhere, below))
+    anywhere = api.VIF.create(vif_record(a_vm(lab), below))
+    bond = api.Bond.create(above, [eth0, eth1], "", "balance-slb", {})
+    networks = [api.VIF.get_network(vif) for vif in (here, there, anywhere)]
+    assert networks == [above, below, below]
+    api.Bond.destroy(bond)
+    assert api.VIF.get_network(here) == below
 
 
 def test_dissolving_a_bond_gives_everything_back_to_the_primary(
