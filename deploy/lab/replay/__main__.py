@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from deploy.lab.replay import report
@@ -66,7 +66,8 @@ def play(recording: Recording, options: argparse.Namespace) -> ScenarioResult:
 def _pool(recording: Recording, options: argparse.Namespace) -> Iterator[Pool]:
     if options.url:
         urls = dict(pair.split("=", 1) for pair in options.url)
-        yield RunningPool(urls, options.username, options.password)
+        with closing(RunningPool(urls, options.username, options.password)) as running:
+            yield running
         return
     sides = any(step.get("via") == "control" for _, step in recording.leaves())
     with fresh_lab(options.rate, sides=sides) as pool:

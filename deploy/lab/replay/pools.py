@@ -94,6 +94,14 @@ class LabPool:
         with urllib.request.urlopen(request, timeout=TIMEOUT):
             pass
 
+    def close(self) -> None:
+        _close(self._endpoints)
+
+
+def _close(endpoints: Mapping[str, Endpoint]) -> None:
+    for endpoint in endpoints.values():
+        endpoint.close()
+
 
 def _control_request(action: str, host: str) -> tuple[str, dict[str, str]]:
     """What to ask the lab's control API. Raises LookupError for what it cannot do."""
@@ -114,15 +122,18 @@ def fresh_lab(rate: float = RATE, *, sides: bool = False) -> Iterator[Pool]:
 
     `sides`: with its control API, for recordings in which something is done from outside.
     """
-    with running_lab(
-        hosts=3,
-        preset="recorded",
-        pool_name="simpool",
-        tls=False,
-        sides=sides,
-        rate=rate,
-        password=rules.PASSWORD,
-        guest_boot_seconds=0.0,
-        hypervisor=RECORDED_HYPERVISOR,
-    ) as lab, contextlib.closing(LabPool(lab, rate)) as pool:
+    with (
+        running_lab(
+            hosts=3,
+            preset="recorded",
+            pool_name="simpool",
+            tls=False,
+            sides=sides,
+            rate=rate,
+            password=rules.PASSWORD,
+            guest_boot_seconds=0.0,
+            hypervisor=RECORDED_HYPERVISOR,
+        ) as lab,
+        contextlib.closing(LabPool(lab, rate)) as pool,
+    ):
         yield pool

@@ -32,6 +32,7 @@ _FIXED = {
     "<hex>": "c0ffee",
 }
 _FURTHER = {f"<PBD:{sr}-h{n}@h{n}>" for sr in ("local", "dvd") for n in (1, 2, 3)}
+_SERVED = {"xmlrpc", "jsonrpc", "http", "wait", "count", "summary", "parallel", "follow"}
 _FOLLOWED = "token of a follow"
 _SPACE = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
 
@@ -97,7 +98,7 @@ class Script:
     def _advance(self) -> None:
         number, step = self._top.pop(0)
         via = step["via"]
-        if via == "sleep":
+        if via not in _SERVED:
             return
         if via == "parallel":
             self._pending = [(f"{number}.{i}", part) for i, part in enumerate(step["steps"])]
