@@ -151,6 +151,10 @@ class Storage:
         if sr.type not in THICK:
             self._grown[sr.ref] += grown
 
+    def used_chunks(self, vdi: Row, size: int) -> set[int]:
+        """The numbers of the chunks of so many bytes (a multiple of a block) that hold data."""
+        return {number * BLOCK // size for number in self.blocks.used_blocks(vdi.uuid)}
+
     def settle(self, vdi: Row) -> None:
         """Have the records say what writing has used."""
         sr = self.lab.db.get("SR", vdi.SR)

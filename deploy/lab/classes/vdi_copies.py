@@ -13,7 +13,7 @@ from typing import Any
 
 from deploy.lab import storage
 from deploy.lab.attachments import Mode
-from deploy.lab.classes import sm
+from deploy.lab.classes import devices, sm
 from deploy.lab.classes.storage_hosts import machine_for
 from deploy.lab.classes.vdi import check_managed, introduce
 from deploy.lab.classes.vdi_operations import check_operation, held
@@ -22,7 +22,7 @@ from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
 from deploy.lab.forward import call_within
 from deploy.lab.machine import Machine
-from deploy.lab.operations import operation
+from deploy.lab.operations import operation, refresh
 from deploy.lab.schema import NULL
 
 _CARRIED = (
@@ -161,15 +161,39 @@ async def _copy_data(call: Call, vdi: Row, target: Row) -> None:
 
 @asynccontextmanager
 async def opened(call: Call, vdi: Row, machine: Machine, mode: Mode) -> AsyncIterator[None]:
-    """Have the disk open in the machine's control domain while the block runs."""
-    user = f"dom0 {call.task} {mode}"
-    await storage.attach(call.lab, vdi, machine, mode, user)
+    """Have the disk plugged into the machine's control domain while the block runs.
+
+    Raises VDI_READONLY and what `storage.attach` does.
+    """
+    if mode == "RW" and vdi.read_only:
+        raise XapiError("VDI_READONLY", vdi.ref)
+    vbd = _vbd_of_control_domain(call, vdi, machine, mode)
+    user = f"dom0 {vbd.uuid}"
     try:
+        await storage.attach(call.lab, vdi, machine, mode, user)
+        call.db.update(vbd, currently_attached=True)
+        refresh(call.lab, vdi)
         yield
     finally:
+        call.db.delete(vbd)
         if call.db.find("VDI", vdi.ref) is not None:
             storage.detach(call.lab, vdi, machine, user)
             _stamp(call, vdi, mode)
+            refresh(call.lab, vdi)
+
+
+def _vbd_of_control_domain(call: Call, vdi: Row, machine: Machine, mode: Mode) -> Row:
+    dom0 = call.db.get("VM", machine.host.control_domain)
+    number = devices.allowed(dom0, call.db.rows("VBD", dom0.VBDs))[0]
+    return call.db.create(
+        "VBD",
+        VM=dom0.ref,
+        VDI=vdi.ref,
+        userdevice=number,
+        mode=mode,
+        type="Disk",
+        other_config={"task_id": call.task, "related_to": NULL},
+    )
 
 
 def _stamp(call: Call, vdi: Row, mode: Mode) -> None:
