@@ -29,13 +29,16 @@ async def checkpoint(call: Call, vm: Row, name: str) -> str:
 
 
 async def _take_asleep(call: Call, vm: Row, name: str) -> Row:
-    machine, always = call.lab.machine(vm.resident_on), vm.ha_always_run
+    machine = call.lab.machine(vm.resident_on)
+    kept = {name: vm.fields[name] for name in ("resident_on", "domid", "ha_always_run")}
     await put_to_sleep(call, vm)
+    # Not a suspension to the rest of the pool: the VM keeps its place (recorded: snapshot_revert).
+    call.db.update(vm, **kept)
     try:
         return await take(call, vm, name, SUSPENDED, RUNNING)
     finally:
         await restore(call, vm, machine, paused=False)
-        call.db.update(vm, ha_always_run=always)
+        call.db.update(vm, ha_always_run=kept["ha_always_run"])
 
 
 @message("VM.get_boot_record")

@@ -26,6 +26,9 @@ def build_pool(lab: Lab) -> None:
     """
     everything = lab.config.preset == "recorded"
     with lab.quietly():
+        pool = _make_pool(lab)
+        for template in TEMPLATES if everything else FEW:
+            make_template(lab, template)
         networks = make_networks(lab)
         hosts = [make_host(lab, number) for number in range(1, lab.config.hosts + 1)]
         lab.coordinator = lab.machine(hosts[0].ref)
@@ -33,28 +36,29 @@ def build_pool(lab: Lab) -> None:
             make_pifs(lab, host, number, networks)
         make_storage_plugins(lab)
         shared = make_storage(lab, hosts)
-        _make_pool(lab, hosts, shared)
+        lab.db.update(
+            pool,
+            master=hosts[0].ref,
+            default_SR=shared.ref,
+            suspend_image_SR=shared.ref,
+            crash_dump_SR=shared.ref,
+        )
         if everything:
             make_roles(lab)
             for host in hosts:
                 make_hardware(lab, host)
-        for template in TEMPLATES if everything else FEW:
-            make_template(lab, template)
         lab.db.create("user", short_name="root", fullname="superuser")
         _allow(lab)
 
 
-def _make_pool(lab: Lab, hosts: list[Row], shared: Row) -> None:
+def _make_pool(lab: Lab) -> Row:
+    hosts = lab.config.hosts
     telemetry = lab.db.create("secret", value=str(uuid.uuid4()))
-    cpus = {"vendor": "GenuineIntel", "socket_count": str(len(hosts))}
-    cpus["cpu_count"] = str(lab.config.cpus_per_host * len(hosts))
-    lab.db.create(
+    cpus = {"vendor": "GenuineIntel", "socket_count": str(hosts)}
+    cpus["cpu_count"] = str(lab.config.cpus_per_host * hosts)
+    return lab.db.create(
         "pool",
         name_label=lab.config.pool_name,
-        master=hosts[0].ref,
-        default_SR=shared.ref,
-        suspend_image_SR=shared.ref,
-        crash_dump_SR=shared.ref,
         other_config={"memory-ratio-hvm": "0.25", "memory-ratio-pv": "0.25"},
         restrictions=RESTRICTIONS,
         ha_cluster_stack="xhad",

@@ -88,7 +88,7 @@ DRIVERS = """
     intel-ixgbe broadcom-bnxt-en broadcom-mpt3sas mellanox-mlnxen cisco-enic cisco-fnic chelsio-cxgb
     emulex-lpfc avago-megaraid-sas microsemi-aacraid microsemi-smartpqi dell-mpi3mr realtek-r8125
 """
-"""Drivers that come in variants, the first two of them in two."""
+"""Drivers that come in variants, the last two of them in two."""
 
 PCI_DEVICES = (
     {

@@ -159,7 +159,7 @@ def make_hardware(lab: Lab, host: Row) -> None:
             subsystem_device_name=device["device_name"],
             **device,
         )
-    for position, name in enumerate(facts.DRIVERS.split()):
+    for position, name in enumerate(reversed(facts.DRIVERS.split())):
         driver = lab.db.create(
             "Host_driver",
             host=host.ref,
