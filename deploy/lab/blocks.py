@@ -102,8 +102,10 @@ class Collected(NamedTuple):
 class Blocks:
     """All volumes of a lab, by id (for a VDI's leaf: the VDI's uuid)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, kept: bool = False) -> None:
+        """`kept`: changes are noted for `take_changes`, which somebody calls now and then."""
         self.volumes: dict[str, Volume] = {}
+        self._kept = kept
         self._slots = _Slots()
         self._changed: dict[str, set[int]] = {}
         self._gone: set[str] = set()
@@ -133,9 +135,8 @@ class Blocks:
         hidden = self.get(base)
         hidden.hidden = True
         hidden.blocks, volume.blocks = volume.blocks, {}
-        self._changed.pop(source, None)
-        self._gone.add(source)
-        self._changed[base] = set(hidden.blocks)
+        self._note_gone(source)
+        self._note_changed(base, *hidden.blocks)
         parent = volume.parent
         if parent is not None:
             self._detach(volume)
@@ -189,7 +190,7 @@ class Blocks:
         for number, slot in base.blocks.items():
             if number not in child.blocks:
                 child.blocks[number] = slot if slot is None else self._slots.share(slot)
-                self._changed.setdefault(child.id, set()).add(number)
+                self._note_changed(child.id, number)
         self._detach(child)
         return child.allocated - before
 
@@ -198,8 +199,7 @@ class Blocks:
             if slot is not None:
                 self._slots.drop(slot)
         volume.blocks = {}
-        self._changed.pop(volume.id, None)
-        self._gone.add(volume.id)
+        self._note_gone(volume.id)
 
     @staticmethod
     def _attach(volume: Volume, parent: Volume) -> None:
@@ -260,7 +260,7 @@ class Blocks:
             self._slots.drop(old)
         if slot != _UNSET:
             volume.blocks[number] = slot
-        self._changed.setdefault(volume.id, set()).add(number)
+        self._note_changed(volume.id, number)
 
     def used_blocks(self, name: str) -> list[int]:
         """The numbers of the blocks that hold data, in order."""
@@ -276,6 +276,15 @@ class Blocks:
         return {number: slot for number, slot in flat.items() if slot is not None}
 
     # --- keeping
+
+    def _note_changed(self, name: str, *numbers: int) -> None:
+        if self._kept:
+            self._changed.setdefault(name, set()).update(numbers)
+
+    def _note_gone(self, name: str) -> None:
+        self._changed.pop(name, None)
+        if self._kept:
+            self._gone.add(name)
 
     def take_changes(self) -> tuple[dict[str, dict[int, bytes]], set[str]]:
         """Blocks written and volumes emptied since the last time, to be stored in that order:

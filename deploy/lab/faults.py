@@ -114,3 +114,11 @@ class Faults:
     def leave_free(self, sr: Row, free_bytes: int) -> None:
         """Make the storage repository as small as leaves this much room on it."""
         self.lab.db.update(sr, physical_size=sr.physical_utilisation + free_bytes)
+
+    def hold_lock(self, sr: Row, seconds: float) -> None:
+        """Keep the backend of the storage repository busy: whatever needs it waits."""
+        self.lab.spawn(self._hold_lock(sr.ref, seconds))
+
+    async def _hold_lock(self, sr: str, seconds: float) -> None:
+        async with self.lab.storage.working(sr, seconds):
+            pass

@@ -93,7 +93,7 @@ class Lab:
         self.faults = Faults(self)
         self.detector = Detector(self)
         self.turns = Turns()
-        self.storage = Storage(self)
+        self.storage = Storage(self, kept=state is not None)
         self.power = Power(self)
         self.failover = Failover(self)
         self.sleeping: dict[str, Guest] = {}

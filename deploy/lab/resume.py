@@ -24,6 +24,8 @@ def save(lab: Lab, state: StateFile) -> None:
     """Write what changed since the last time."""
     state.set_fact("machines", {m.host.uuid: _machine(m) for m in lab.machines.values()})
     state.set_fact("coordinator", lab.coordinator.host.uuid)
+    state.set_fact("storage", lab.storage.describe())
+    state.save_blocks(*lab.storage.blocks.take_changes())
     state.save(
         lab.db,
         {
@@ -54,6 +56,7 @@ def resume(lab: Lab, state: StateFile, saved: Snapshot) -> None:
     for name in ALLOWED:
         for row in lab.db.all(name):
             lab.db.update(row, current_operations={})
+    lab.storage.restore(state.fact("storage"), state.blocks())
     for vm, (host, guest) in state.domains().items():
         _resume_domain(lab, lab.machines[lab.db.by_uuid("host", host).ref], vm, guest)
     for name in ALLOWED:

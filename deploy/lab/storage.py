@@ -35,6 +35,8 @@ LARGEST_DISK = 67108860 * MIB
 CHAIN_LIMIT = 30
 LOCK_RETRIES = 30
 """Seconds, one try each, that an attach waits for a disk that is paused."""
+TRANSFER = "dom0 "
+"""How users of disks begin that are no VMs but work of a control domain."""
 THICK = frozenset({"lvm", "lvmoiscsi", "lvmohba"})
 """SR types whose disks take their full size."""
 
@@ -75,9 +77,9 @@ def unavailable(reason: str) -> XapiError:
 class Storage:
     """Belongs to one lab, as `lab.storage`."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, *, kept: bool = False) -> None:
         self.lab = lab
-        self.blocks = Blocks()
+        self.blocks = Blocks(kept=kept)
         self.attachments = Attachments(lab)
         self.forgotten: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
         """SR uuid → VDI uuid → what the SR knows of a disk that the database has forgotten."""
@@ -257,11 +259,21 @@ class Storage:
 
     # --- keeping
 
-    def restore(self, described: dict[str, Any], blocks: Iterable[tuple[str, int, bytes]]) -> None:
-        """Become what `describe` and the stored blocks say."""
+    def restore(
+        self, described: dict[str, Any] | None, blocks: Iterable[tuple[str, int, bytes]]
+    ) -> None:
+        """Become what `describe` and the stored blocks say; transfers under way are over."""
+        if described is None:
+            return
         self.blocks.restore(described["chains"], blocks)
-        self.attachments.restore(described["attachments"])
         self.forgotten.update(described["forgotten"])
+        self.attachments.restore(
+            [kept for kept in described["attachments"] if not kept[-1].startswith(TRANSFER)]
+        )
+        for host in self.lab.db.all("host"):
+            dom0 = self.lab.db.find("VM", host.control_domain)
+            for vbd in self.lab.db.rows("VBD", dom0.VBDs if dom0 is not None else []):
+                self.lab.db.delete(vbd)
 
     def describe(self) -> dict[str, Any]:
         """What a saved lab needs beside its database and the stored blocks."""

@@ -168,7 +168,7 @@ async def opened(call: Call, vdi: Row, machine: Machine, mode: Mode) -> AsyncIte
     if mode == "RW" and vdi.read_only:
         raise XapiError("VDI_READONLY", vdi.ref)
     vbd = _vbd_of_control_domain(call, vdi, machine, mode)
-    user = f"dom0 {vbd.uuid}"
+    user = f"{storage.TRANSFER}{vbd.uuid}"
     try:
         await storage.attach(call.lab, vdi, machine, mode, user)
         call.db.update(vbd, currently_attached=True)
