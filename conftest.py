@@ -29,6 +29,7 @@ if "REDIS_URL" not in os.environ:
 for _service in _BROUGHT:
     os.environ.update(_service.environment())
 os.environ["ENVIRONMENT"] = "test"
+os.environ["NO_COLOR"] = "1"
 os.environ["SECRET_KEY"] = "a key for tests, which sign nothing of worth"
 os.environ["DJANGO_SETTINGS_MODULE"] = "hosting.settings"
 # Here and not in a hook: the conftest files below this one may import models.
