@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 End = Literal["poweroff", "reboot", "crash"]
 BEHAVIOUR_KEY = "lab:guest"
 CONSOLE_BYTES = 64 * 1024
+CONSOLE_BYTES_KEPT = 4 * 1024
+"""What of it a saved state keeps."""
 DRIVERS_VERSION = {"major": "9", "minor": "4", "micro": "0", "build": "146"}
 OS_VERSION = {
     "name": "Debian GNU/Linux 12 (simulated)",
@@ -339,7 +341,7 @@ class Guest:
             "started_at": self.started_at,
             "is_up": self.is_up,
             "paused": self.paused,
-            "console": self.console.output.decode("latin-1"),
+            "console": self.console.output[-CONSOLE_BYTES_KEPT:].decode("latin-1"),
         }
 
     @classmethod

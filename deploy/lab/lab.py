@@ -128,6 +128,10 @@ class Lab:
         if not restored.paused:
             restored.thaw()
 
+    def resume_suspended(self, vm: Row, guest: Any) -> None:
+        """The guest in a suspend image of a saved state."""
+        self.sleeping[vm.uuid] = Guest.restored(self, vm, guest, lambda ended, reason: None)
+
     def spawn(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
         """Run `work` to its end in the background of this lab."""
         task = asyncio.ensure_future(work)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from deploy.lab.database import Snapshot
+from deploy.lab.database import Row, Snapshot
 from deploy.lab.machine import Machine
 from deploy.lab.operations import ALLOWED, refresh
 
@@ -24,6 +24,11 @@ def save(lab: Lab, state: StateFile) -> None:
     """Write what changed since the last time."""
     state.set_fact("machines", {m.host.uuid: _machine(m) for m in lab.machines.values()})
     state.set_fact("coordinator", lab.coordinator.host.uuid)
+    state.set_fact("sleeping", {vm: guest.saved() for vm, guest in lab.sleeping.items()})
+    state.set_fact("chains", lab.storage.blocks.describe())
+    state.set_fact("attachments", lab.storage.attachments.describe())
+    state.set_fact("forgotten", lab.storage.forgotten)
+    state.save_blocks(*lab.storage.blocks.take_changes())
     state.set_fact("storage", lab.storage.describe())
     state.save_blocks(*lab.storage.blocks.take_changes())
     state.save(
@@ -57,14 +62,23 @@ def resume(lab: Lab, state: StateFile, saved: Snapshot) -> None:
         for row in lab.db.all(name):
             lab.db.update(row, current_operations={})
     lab.storage.restore(state.fact("storage"), state.blocks())
-    for vm, (host, guest) in state.domains().items():
-        _resume_domain(lab, lab.machines[lab.db.by_uuid("host", host).ref], vm, guest)
+    lab.storage.blocks.restore(state.fact("chains"), state.blocks())
+    lab.storage.attachments.restore(state.fact("attachments"))
+    lab.storage.forgotten.update(state.fact("forgotten"))
+    for uuid, guest in state.fact("sleeping").items():
+        if (vm := _vm(lab, uuid)) is not None:
+            lab.resume_suspended(vm, guest)
+    for uuid, (where, guest) in state.domains().items():
+        if (vm := _vm(lab, uuid)) is not None:
+            lab.resume_domain(lab.machines[lab.db.by_uuid("host", where).ref], vm, guest)
+    for machine in lab.machines.values():
+        if machine.powered:
+            lab.power.resync(machine)
     for name in ALLOWED:
         for row in lab.db.all(name):
             refresh(lab, row)
 
 
-def _resume_domain(lab: Lab, machine: Machine, uuid: str, guest: Any) -> None:
+def _vm(lab: Lab, uuid: str) -> Row | None:
     ref = lab.db.tables["VM"].by_uuid.get(uuid)
-    if ref is not None:
-        lab.resume_domain(machine, lab.db.get("VM", ref), guest)
+    return lab.db.find("VM", ref) if ref is not None else None

@@ -103,9 +103,10 @@ class LabServer:
                 await side.stop()
         for server in self.servers.values():
             await server.stop()
-        await self.lab.close()
         if self.state is not None:
             save(self.lab, self.state)
+            self.state.close()
+        await self.lab.close()
 
     @property
     def control_url(self) -> str:

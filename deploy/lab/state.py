@@ -55,6 +55,8 @@ class StateFile:
             ) from None
         self._saved_generation = -1
         self._saved: dict[str, set[str]] = {}
+        self._facts: dict[str, str] = {}
+        self._domains: dict[str, tuple[str, str]] = {}
         if (found := self.fact("format")) not in (None, FORMAT):
             raise WrongState(
                 f"{path} was written by another version of the lab (format {found}, this one "
@@ -71,7 +73,10 @@ class StateFile:
         return None if row is None else json.loads(row[0])
 
     def set_fact(self, name: str, value: Any) -> None:
-        self._file.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
+        text = json.dumps(value)
+        if self._facts.get(name) != text:
+            self._file.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, text))
+            self._facts[name] = text
 
     # --- the pool's database
 
@@ -101,18 +106,35 @@ class StateFile:
             for name, table in db.tables.items():
                 if table.cls.persist or name == "message":
                     self._save_table(name, table.rows, table.changed_after(self._saved_generation))
-            self._file.execute("DELETE FROM domains")
-            self._file.executemany(
-                "INSERT INTO domains VALUES (?, ?, ?)",
-                ((vm, host, json.dumps(guest)) for vm, (host, guest) in domains.items()),
-            )
+            self._save_domains(domains)
             self.set_fact("generation", db.generation)
             self.set_fact("format", FORMAT)
         except BaseException:
             self._file.execute("ROLLBACK")
+            self._recall()
             raise
         self._file.execute("COMMIT")
         self._saved_generation = db.generation
+
+    def _recall(self) -> None:
+        """Know again what the file holds, and nothing else."""
+        self._facts.clear()
+        self._saved = {}
+        for cls, ref in self._file.execute("SELECT class, ref FROM objects"):
+            self._saved.setdefault(cls, set()).add(ref)
+        self._saved_generation = self.fact("generation") or -1
+        self.domains()
+
+    def _save_domains(self, domains: dict[str, tuple[str, Any]]) -> None:
+        now = {vm: (host, json.dumps(guest)) for vm, (host, guest) in domains.items()}
+        self._file.executemany(
+            "DELETE FROM domains WHERE vm = ?", ((vm,) for vm in self._domains.keys() - now.keys())
+        )
+        self._file.executemany(
+            "INSERT OR REPLACE INTO domains VALUES (?, ?, ?)",
+            ((vm, *kept) for vm, kept in now.items() if self._domains.get(vm) != kept),
+        )
+        self._domains = now
 
     def _save_table(self, name: str, rows: dict[str, Row], changed: Iterator[Row]) -> None:
         saved = self._saved.setdefault(name, set())
@@ -132,7 +154,8 @@ class StateFile:
     def domains(self) -> dict[str, tuple[str, Any]]:
         """VM uuid → (host uuid, what its guest said when it was saved)."""
         stored = self._file.execute("SELECT vm, host, guest FROM domains")
-        return {vm: (host, json.loads(guest)) for vm, host, guest in stored}
+        self._domains = {vm: (host, guest) for vm, host, guest in stored}
+        return {vm: (host, json.loads(guest)) for vm, (host, guest) in self._domains.items()}
 
     # --- disks
 

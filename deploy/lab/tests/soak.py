@@ -131,7 +131,7 @@ class Caller:
         code = error["message"]
         if code == "SESSION_INVALID":
             self.session = ""
-        if code not in SCHEMA.errors and code != "Fault":
+        if code not in SCHEMA.errors and not code.startswith(("SR_BACKEND_FAILURE_", "Fault")):
             self.tally.surprises.append(f"{name}: {error}")
 
     async def post(self, method: str, params: list[Any]) -> dict[str, Any]:
@@ -215,8 +215,8 @@ class Caller:
 
     def text(self, name: str) -> str:
         if name == "uuid":
-            rows = list(self.lab.db.tables["VM"].rows.values())
-            return str(self.dice.choice(rows).uuid)
+            rows = list(self.lab.db.tables["VM"].by_uuid)
+            return self.dice.choice(rows) if rows else ""
         if name == "expr":
             return self.dice.choice(['field "name__label" = "a"', "true", "garbage"])
         return self.dice.choice(["", "a", "b", "0", "1", "10.0.0.1", "vm-data/x", "<&>"])
@@ -279,6 +279,8 @@ async def break_things(server: LabServer, until: float, seed: int) -> None:
     members = [machine for machine in lab.machines.values() if not machine.is_coordinator]
     while loop.time() < until:
         await asyncio.sleep(0.5)
+        if not lab.coordinator.powered:  # a client shut it down
+            lab.coordinator.power_on()
         match dice.randrange(6):
             case 0:
                 lab.faults.inject("*", "drop_before", times=3)
@@ -297,7 +299,7 @@ async def break_things(server: LabServer, until: float, seed: int) -> None:
                 else:
                     machine.power_on()
     lab.faults.clear()
-    for machine in members:
+    for machine in lab.machines.values():
         if not machine.powered:
             machine.power_on()
 
@@ -318,9 +320,10 @@ def inconsistencies(lab: Lab) -> list[str]:
                 found.append(f"{vm!r} runs on {machine.name} but is {vm.power_state}")
     for vm in lab.db.all("VM"):
         if vm.power_state == "Running" and not vm.is_control_domain:
-            machine = lab.machines.get(vm.resident_on)
-            if machine is None or (machine.answers_coordinator and vm.uuid not in machine.domains):
-                found.append(f"{vm!r} is Running but on no machine")
+            home = lab.machines.get(vm.resident_on)
+            if home is None or (home.answers_coordinator and vm.uuid not in home.domains):
+                where = home.name if home is not None else vm.resident_on
+                found.append(f"{vm!r} is Running at {where} but on no machine")
     return found
 
 

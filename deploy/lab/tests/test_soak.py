@@ -13,7 +13,7 @@ import pytest
 
 from deploy.lab.lab import Config
 from deploy.lab.server import start_on_a_free_port
-from deploy.lab.tests.soak import inconsistencies, soak
+from deploy.lab.tests.soak import Tally, inconsistencies, soak
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "20"))
 GROWTH = 1.15
@@ -24,7 +24,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-async def endure() -> tuple[object, list[str], list[float]]:
+async def endure() -> tuple[Tally, list[str], list[float]]:
     config = Config(hosts=4, rate=20.0, wrong_password_delay=0.1, memory_per_host=8 << 30)
     server = await start_on_a_free_port(config, tls=False)
     try:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from pathlib import Path
 
 import pytest
 
 from deploy.lab.database import Database
+from deploy.lab.lab import Config
+from deploy.lab.server import start_on_a_free_port
 from deploy.lab.state import StateFile, WrongState
 
 
@@ -90,3 +93,69 @@ def test_a_state_of_another_version_is_refused(tmp_path: Path) -> None:
         file.execute("INSERT INTO facts VALUES ('format', '\"99\"')")
     with pytest.raises(WrongState, match="another version"):
         StateFile(path)
+
+
+def test_a_lab_goes_on_from_its_file_with_its_vms_running_and_its_disks_full(
+    tmp_path: Path,
+) -> None:
+    async def first(path: Path) -> tuple[str, str]:
+        server = await start_on_a_free_port(config(), tls=False, state=StateFile(path))
+        lab, host = server.lab, server.lab.coordinator
+        sr = lab.db.get("SR", lab.pool.default_SR)
+        vdi = lab.db.create("VDI", SR=sr.ref, virtual_size=4 << 20, managed=True)
+        lab.storage.write(vdi, 1 << 20, b"kept")
+        vm = lab.db.create(
+            "VM", name_label="web", power_state="Running", resident_on=host.host.ref, domid=7
+        )
+        lab.resume_domain(
+            host, vm, {"started_at": 0.0, "is_up": True, "paused": False, "console": ""}
+        )
+        lab.db.update(vm, current_operations={"OpaqueRef:gone": "pool_migrate"})
+        await server.stop()
+        return vm.uuid, vdi.uuid
+
+    async def second(path: Path, vm: str, vdi: str) -> None:
+        server = await start_on_a_free_port(config(), tls=False, state=StateFile(path))
+        lab = server.lab
+        row = lab.db.by_uuid("VM", vm)
+        assert row.power_state == "Running"
+        assert row.current_operations == {}
+        assert vm in lab.coordinator.domains
+        assert len(row.consoles) == 2
+        assert lab.storage.read(lab.db.by_uuid("VDI", vdi), 1 << 20, 4) == b"kept"
+        await server.stop()
+
+    vm, vdi = asyncio.run(first(tmp_path / "lab.state"))
+    asyncio.run(second(tmp_path / "lab.state", vm, vdi))
+
+
+def test_a_vm_that_said_running_without_a_domain_is_halted_when_the_lab_goes_on(
+    tmp_path: Path,
+) -> None:
+    async def run() -> str:
+        server = await start_on_a_free_port(config(), tls=False, state=StateFile(tmp_path / "s"))
+        lab = server.lab
+        vm = lab.db.create(
+            "VM", power_state="Running", resident_on=lab.coordinator.host.ref, name_label="lost"
+        )
+        await server.stop()
+        again = await start_on_a_free_port(config(), tls=False, state=StateFile(tmp_path / "s"))
+        state: str = again.lab.db.by_uuid("VM", vm.uuid).power_state
+        await again.stop()
+        return state
+
+    assert asyncio.run(run()) == "Halted"
+
+
+def test_a_pool_of_another_size_is_refused(tmp_path: Path) -> None:
+    async def run() -> None:
+        server = await start_on_a_free_port(config(), tls=False, state=StateFile(tmp_path / "s"))
+        await server.stop()
+        await start_on_a_free_port(Config(hosts=3), tls=False, state=StateFile(tmp_path / "s"))
+
+    with pytest.raises(WrongState, match="a pool of 2 hosts, not 3"):
+        asyncio.run(run())
+
+
+def config() -> Config:
+    return Config(hosts=2, addresses=["127.0.63.1", "127.0.63.2"])
