@@ -55,12 +55,12 @@ def apply(pool: UUID, changes: Changes) -> Touched:
         found[record.kind][record.uuid] = record  # of several of one object the last is newest
     gone: dict[str, set[UUID]] = defaultdict(set)
     for removed in changes.removed:
-        if removed.uuid not in found[removed.kind]:
-            gone[removed.kind].add(removed.uuid)
+        gone[removed.kind].add(removed.uuid)
 
     touched = _touched(pool, found)
     with transaction.atomic():
         for kind, table in _TABLES.items():
+            # First what left: an object that left and came back in one batch is here.
             rows = _rows_that_left(table.model, pool, found[kind], gone[kind], full=changes.full)
             if rows is not None:
                 if table.model is VirtualMachine:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import http.server
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from io import StringIO
@@ -12,7 +15,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
+from django.db import connection
+from psycopg.conninfo import make_conninfo
 
 from deploy.lab.certificates import make_certificate, server_context
 from deploy.lab.testing import RunningLab, running_lab
@@ -20,9 +26,11 @@ from hosting.fleet.choices import PoolState
 from hosting.fleet.models import Host, Pool, StorageRepository, VirtualMachine
 from hosting.fleet.tests.makers import make_pool
 from worker.connections import Connections, candidates_from, connection_of
+from worker.enrolment import EnrolmentRefused
+from worker.enrolment import enrol as enrol_pool
 from worker.follower import Follower, PoolForgotten
 from worker.hypervisor import xapi
-from worker.hypervisor.port import Unreachable
+from worker.hypervisor.port import HostCertificate, Refused, Unreachable, UntranslatedFailure
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -139,6 +147,37 @@ def test_a_silent_address_is_said_plainly(enrol: Any) -> None:
             enrol(url=url)
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Refused("permission"), "may not enrol"),
+        (UntranslatedFailure("NEW_CODE"), r"strange one: .*NEW_CODE"),
+        (Unreachable("still_booting"), "try again in a minute"),
+    ],
+)
+def test_what_a_pool_may_answer_is_said_plainly(answer: Exception, said: str) -> None:
+    class Strange:
+        closed = False
+
+        def pool(self) -> None:
+            raise answer
+
+        def close(self) -> None:
+            self.closed = True
+
+    there: Any = Strange()
+    with pytest.raises(EnrolmentRefused, match=said):
+        enrol_pool(
+            name="x",
+            url="https://192.0.2.1",
+            username="u",
+            password="p",
+            certificate=HostCertificate("PEM", "AB"),
+            connect=lambda _connection: there,
+        )
+    assert there.closed
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1", "nonsense://x", "https://"])
 def test_what_is_no_address_is_said_plainly(enrol: Any, url: str) -> None:
     with pytest.raises(CommandError, match="is no address of a pool"):
@@ -220,6 +259,36 @@ def test_the_command_follows_by_name_or_uuid_until_it_is_stopped(
     call_command("follow", "lab")
     call_command("follow", str(pool.pk))
     assert seen == [pool.pk, pool.pk]
+
+
+def test_the_real_process_leads_and_leaves_cleanly_when_told(enrol: Any) -> None:
+    enrol()
+    here = connection.settings_dict
+    address = make_conninfo(
+        dbname=here["NAME"],
+        user=here["USER"],
+        password=here["PASSWORD"] or None,
+        host=here["HOST"] or None,
+        port=here["PORT"] or None,
+    )
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "follow", "lab"],
+        env={**os.environ, "DATABASE_URL": address},
+        cwd=settings.ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if "following" in line or "Error" in line)
+        assert "following" in said
+        assert Pool.objects.get().follower_token is not None
+        process.terminate()
+        assert process.wait(timeout=15) == 0
+        assert Pool.objects.get().follower_token is None
+    finally:
+        process.kill()
+        process.communicate(timeout=15)
 
 
 @pytest.mark.parametrize("name", ["nobody", str(uuid4())])
