@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
-from deploy.lab.generic import matching
 from deploy.lab.schema import SCHEMA
+from deploy.lab.where import Expression
 
 if TYPE_CHECKING:
     from deploy.lab.lab import Lab
@@ -97,7 +97,16 @@ def get_all_records(call: Call) -> dict[str, Any]:
 
 @message("message.get_all_records_where")
 def get_all_records_where(call: Call, expr: str) -> dict[str, Any]:
-    return _records(matching(call, "message", expr)[::-1])
+    """Messages are outside the database: of one without the field asked for nothing is true."""
+    expression = Expression.parse(expr)
+    return _records([row for row in _latest_first(call) if _is_true(expression, row)])
+
+
+def _is_true(expression: Expression, row: Row) -> bool:
+    try:
+        return expression.matches(row)
+    except XapiError:
+        return False
 
 
 @message("message.get_record")

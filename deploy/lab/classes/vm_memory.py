@@ -42,7 +42,9 @@ class Limits:
 
 
 def memory_overhead(vm: Row) -> int:
-    """What the host needs for this VM besides its memory."""
+    """What the host needs for this VM besides its memory; a control domain's never changes."""
+    if vm.is_control_domain:
+        return int(vm.memory_overhead)
     return _overhead(vm.domain_type, vm.memory_static_max, vm.VCPUs_max, vm.HVM_shadow_multiplier)
 
 

@@ -52,15 +52,6 @@ async def snapshot(call: Call, vm: Row, name: str, ignore_vdis: list[str]) -> st
     return made.ref
 
 
-@message("VM.snapshot_with_quiesce")
-async def snapshot_with_quiesce(call: Call, vm: Row, name: str) -> str:
-    async with operation(call, vm, "snapshot_with_quiesce", check_operation):
-        made = await take(call, vm, name, "Halted", vm.power_state)
-        info = {**made.snapshot_info, "disk-snapshot-type": "quiesced"}
-        call.db.update(made, snapshot_info=info)
-    return made.ref
-
-
 async def take(
     call: Call,
     vm: Row,

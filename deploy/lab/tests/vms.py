@@ -78,12 +78,12 @@ class Vms:
         )
         return ref
 
-    def give_disk(self, vm: str, vdi: str, *, mode: str = "RW") -> str:
+    def give_disk(self, vm: str, vdi: str, *, mode: str = "RW", userdevice: str = "0") -> str:
         ref: str = self.api.VBD.create(
             {
                 "VM": vm,
                 "VDI": vdi,
-                "userdevice": "0",
+                "userdevice": userdevice,
                 "bootable": True,
                 "mode": mode,
                 "type": "Disk",
@@ -119,7 +119,7 @@ class Vms:
 
     def shared_storage(self) -> str:
         return next(
-            ref
+            str(ref)
             for ref, sr in self.api.SR.get_all_records().items()
             if sr["type"] == "nfs" and sr["shared"]
         )
@@ -133,7 +133,7 @@ class Vms:
 
     def where(self, vm: str) -> str:
         """The name of the host that the VM is resident on; "" when nowhere."""
-        return self.names.get(self.api.VM.get_resident_on(vm), "")
+        return str(self.names.get(self.api.VM.get_resident_on(vm), ""))
 
     def state(self, vm: str) -> str:
         return str(self.api.VM.get_power_state(vm))
