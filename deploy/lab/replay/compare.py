@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from deploy.lab.replay import rules
+from deploy.lab.replay import metadata, rules
 from deploy.lab.replay.names import NAME, Names, is_name, is_reference, kind_of
 from deploy.lab.replay.wire import from_python
 
@@ -138,6 +138,8 @@ class Comparison:
             return []
         if rules.is_shared_sum(place.class_name, place.field):
             return []
+        if place.field == "snapshot_metadata" and isinstance(expected, str) and expected:
+            return self._metadata(expected, str(got), place)
         if isinstance(expected, str):
             return self._text(expected, got, place)
         if isinstance(expected, dict):
@@ -171,6 +173,8 @@ class Comparison:
             return True
         if place.class_name == "task" and place.field == "result" and "<value>" in expected:
             return self._same_task_result(expected, got, place)
+        if place.field == "last_booted_record":
+            expected, got = (rules.DOMID_IN_TEXT.sub(r"\1-", text) for text in (expected, got))
         mark = self.names.mark()
         if self.names.match(self._address(expected), got):
             return True
@@ -224,6 +228,13 @@ class Comparison:
             return True
         self.names.undo(mark)
         return False
+
+    def _metadata(self, expected: str, got: str, place: Place) -> list[Difference]:
+        """Compare a snapshot's copy of the VM's record, which is an s-expression."""
+        wanted, came = metadata.fields(expected), metadata.fields(got)
+        if wanted is None or came is None:
+            return [Difference(place.path, expected, got)]
+        return self._map(wanted, came, replace(place, class_name="VM", field="", key=""))
 
     def shown(self, expected: Any) -> Any:
         """A recorded value for the report: bound names with what they are bound to."""
@@ -462,19 +473,23 @@ class Comparison:
             inner = replace(place, path=f"{place.path}[{_label(member)}]", field="", partial=False)
             if number in pairs:
                 found += self.value(member, rest[pairs[number]], inner)
-            elif not self._is_foreign(member, place):
+            elif not self._is_foreign(member, expected, place):
                 found.append(Difference(inner.path, self.shown(member), MISSING))
         for number, member in enumerate(rest):
             if number not in pairs.values() and not place.partial:
                 found.append(Difference(f"{place.path}[]", MISSING, member))
         return found
 
-    def _is_foreign(self, member: Any, place: Place) -> bool:
-        """Whether a recorded member of a list of everything is another scenario's object."""
-        name = member.get("ref") if isinstance(member, dict) else member
-        if name not in self.facts.foreign:
+    def _is_foreign(self, member: Any, all_members: Sequence[Any], place: Place) -> bool:
+        """Whether a recorded member of a list of everything is another scenario's object.
+
+        Of two fixed objects with one name the second is: it only has the same label.
+        """
+        if not place.initial and not rules.is_pool_wide(place.call):
             return False
-        return place.initial or rules.lists_everything(place.call)
+        references = [_reference(other) for other in all_members]
+        name = _reference(member)
+        return name in self.facts.foreign or references.count(name) > 1
 
     def _identify(self, expected: list[Any], got: list[Any]) -> None:
         """Bind new references that could be one another's by what their records say."""
@@ -547,6 +562,10 @@ def _may_pair(expected: Any, got: Any) -> bool:
     if isinstance(expected, dict) and isinstance(got, dict) and "operation" in expected:
         return all(expected.get(key) == got.get(key) for key in ("operation", "class"))
     return type(expected) is type(got)
+
+
+def _reference(member: Any) -> Any:
+    return member.get("ref") if isinstance(member, dict) else member
 
 
 def _is_error(value: Any) -> bool:

@@ -15,6 +15,8 @@ from deploy.lab.replay.names import VALUES, Names, is_name, kind_of
 from deploy.lab.replay.prepare import CallFailed, Inventory
 from deploy.lab.replay.recording import Recording, Step
 
+NULL = "OpaqueRef:NULL"
+
 FUTURE_TOKEN = "00000000009999999999,00000000009999999999"
 """Stands for a token that no call had returned when it was sent: one of the future."""
 
@@ -63,6 +65,7 @@ class LateBinder:
         self._call = call
         self._login = login
         self._evidence = _evidence_in(recording)
+        self._parents = _parents_in(recording)
         self._before = {ref for records in inventory.records.values() for ref in records}
         self._left_behind: list[str] = []
 
@@ -96,26 +99,56 @@ class LateBinder:
             unnamed = [v for v in self._left_behind if not self._names.is_known("VDI", v)]
             if unnamed:
                 return unnamed
+        if parent := self._by_parent(name):
+            return [parent]
         records: dict[str, Any] = dict(self._call(f"{class_name}.get_all_records"))
         free = [
             reference for reference in records if not self._names.is_known(class_name, reference)
         ]
-        evidence = self._evidence.get(name, [])
-        if step.get("call") == f"{class_name}.get_record" and isinstance(step.get("result"), dict):
-            evidence = [step["result"]]
         new_first = sorted(free, key=lambda ref: ref in self._before)
-        return sorted(new_first, key=lambda ref: self._unlike(class_name, evidence, records[ref]))
-
-    def _unlike(
-        self, class_name: str, evidence: Sequence[Mapping[str, Any]], record: Mapping[str, Any]
-    ) -> int:
-        """How many differences there are between an object and what was recorded of it."""
+        evidence = self._evidence.get(name, [])
         if not evidence:
-            return 0
+            return new_first
+        costs = {ref: self._unlike(class_name, evidence[0], records[ref]) for ref in new_first}
+        others = self._fitting_others(name, class_name, records)
+        likely = [ref for ref in new_first if costs[ref] == 0 or ref not in others]
+        return sorted(likely, key=lambda ref: (ref in others, costs[ref]))
+
+    def _by_parent(self, name: str) -> str | None:
+        """The object in the field of a known object's record that the recording shows it in."""
+        for owner, field in self._parents.get(name, ()):
+            if owner not in self._names:
+                continue
+            try:
+                record = self._call(f"{kind_of(owner)}.get_record", self._names.values[owner])
+            except CallFailed:
+                continue
+            value = record.get(field)
+            if isinstance(value, str) and value != NULL:
+                return value
+        return None
+
+    def _fitting_others(
+        self, name: str, class_name: str, records: Mapping[str, Mapping[str, Any]]
+    ) -> set[str]:
+        """Objects that other names, not bound yet either, fit: better left for those."""
+        fitting: set[str] = set()
+        for other in self._evidence.keys() | self._parents.keys():
+            if other == name or other in self._names or kind_of(other) != class_name:
+                continue
+            if parent := self._by_parent(other):
+                fitting.add(parent)
+            elif other in self._evidence:
+                shown = self._evidence[other][0]
+                fitting |= {r for r in records if self._unlike(class_name, shown, records[r]) == 0}
+        return fitting
+
+    def _unlike(self, class_name: str, shown: Mapping[str, Any], record: Mapping[str, Any]) -> int:
+        """How many differences there are between an object and what was recorded of it."""
         names = self._names
         mark = names.mark()
         place = Place(class_name=class_name, partial=True)
-        found = self._comparison.value(dict(evidence[0]), dict(record), place)
+        found = self._comparison.value(dict(shown), dict(record), place)
         names.undo(mark)
         return len(found)
 
@@ -159,12 +192,25 @@ class LateBinder:
             disks = [self._call("VBD.get_VDI", vbd) for vbd in record.get("VBDs", ())]
         except CallFailed:
             return  # there is no such VM; the step itself will say so
-        disks.append(record.get("suspend_VDI", "OpaqueRef:NULL"))
-        fresh = [d for d in disks if d != "OpaqueRef:NULL" and d not in self._before]
+        disks.append(record.get("suspend_VDI", NULL))
+        fresh = [d for d in disks if d != NULL and d not in self._before]
         self._left_behind = fresh + [d for d in self._left_behind if d not in fresh]
 
     def forget_disk(self, vdi: str) -> None:
         self._left_behind = [disk for disk in self._left_behind if disk != vdi]
+
+
+def _parents_in(recording: Recording) -> dict[str, list[tuple[str, str]]]:
+    """In which field of which known object's record each name is shown alone."""
+    parents: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for _, step in recording.leaves():
+        arguments, result = step.get("args", ()), step.get("result")
+        if not str(step.get("call")).endswith(".get_record") or not isinstance(result, dict):
+            continue
+        for field, value in result.items():
+            if isinstance(value, str) and is_name(value) and len(arguments) > 1:
+                parents[value].append((str(arguments[1]), field))
+    return parents
 
 
 def _evidence_in(recording: Recording) -> dict[str, list[Mapping[str, Any]]]:

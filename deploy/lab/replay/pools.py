@@ -14,7 +14,7 @@ from typing import Protocol
 from deploy.lab.replay import rules
 from deploy.lab.replay.wire import TIMEOUT, Endpoint
 from deploy.lab.testing import RunningLab, running_lab
-from deploy.lab.xenopsd import RECORDED_HYPERVISOR
+from deploy.lab.xenopsd import RECORDED_HYPERVISOR, Durations
 
 RATE = 4.0
 """Lab seconds per real second: waiting is shortened, and there still is time between two calls."""
@@ -133,6 +133,7 @@ def fresh_lab(rate: float = RATE, *, sides: bool = False) -> Iterator[Pool]:
             password=rules.PASSWORD,
             guest_boot_seconds=0.0,
             hypervisor=RECORDED_HYPERVISOR,
+            durations=Durations(forward=0.05),
         ) as lab,
         contextlib.closing(LabPool(lab, rate)) as pool,
     ):

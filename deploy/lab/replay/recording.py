@@ -39,7 +39,7 @@ class Recording:
         for _, step in self.leaves():
             used.update(names_in([step.get("args"), step.get("request"), step.get("body")]))
             result = step.get("result")
-            if rules.lists_everything(str(step.get("call"))) and isinstance(result, list | dict):
+            if rules.is_pool_wide(str(step.get("call"))) and isinstance(result, list | dict):
                 shown.update(name for name in result if is_name(name))
             elif step.get("call") == "event.from" and isinstance(result, dict):
                 shown.update(str(event.get("ref")) for event in result.get("events", ()))

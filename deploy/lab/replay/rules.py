@@ -32,6 +32,7 @@ DOMID = Rule("domid", "Ignore: domid")
 CONSOLES = Rule("consoles", "Ignore: console ports and locations; VNC text")
 BOOT_TIMES = Rule("boot_times", "Ignore: host.other_config boot times")
 MEMORY_SUMS = Rule("memory_sums", "Ignore: memory sums that depend on overheads")
+GENERATIONS = Rule("generations", "Ignore: token and generation numbers")
 BACKTRACE = Rule("backtrace", "Ignore: `backtrace` of tasks")
 COUNTS = Rule(
     "counts",
@@ -112,6 +113,7 @@ _RESULTS: dict[Rule, str] = {
     STORAGE: "SR.probe SR.probe_ext",
     RRD_VALUES: "VM.query_data_source host.query_data_source SR.query_data_source",
     LICENCE: "pool.get_license_state",
+    GENERATIONS: "event.get_current_id",
 }
 _BY_CALL = {name: rule for rule, names in _RESULTS.items() for name in names.split()}
 
@@ -196,9 +198,12 @@ def is_shared_sum(class_name: str, field: str) -> bool:
     return f"{class_name}.{field}" in _SHARED_SUMS
 
 
-def lists_everything(call: str) -> bool:
-    """Whether a call shows every object of a class, other scenarios' too (rule `foreign`)."""
-    return call.rpartition(".")[2] in ("get_all", "get_all_records", "get_all_records_where")
+_POOL_WIDE = {"get_all", "get_all_records", "get_all_records_where", "get_by_name_label"}
+
+
+def is_pool_wide(call: str) -> bool:
+    """Whether a call looks through all objects of a class, other scenarios' too (rule `foreign`)."""
+    return call.rpartition(".")[2] in _POOL_WIDE
 
 
 UNCOUNTED = {"session", "task"}
@@ -231,6 +236,9 @@ ROUNDING = 2 * 1024 * 1024
 def is_rounded_size(class_name: str, field: str) -> bool:
     return f"{class_name}.{field}" == "VDI.virtual_size"
 
+
+DOMID_IN_TEXT = re.compile(r'("domid":)-?\d+')
+"""The domid in the hypervisor's record of a VM, which VM.last_booted_record keeps (rule `domid`)."""
 
 XAPI_BRIDGE = re.compile(r"xapi\d+")
 """Names of bridges that the daemon numbers itself (rule `bridges`)."""
