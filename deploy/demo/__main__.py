@@ -61,9 +61,9 @@ def _raise_page(place: Place, supervisor: Supervisor, sockets: Path) -> tuple[di
     """Start things in the order in which they need each other, until the page is live; what our
     processes are told, and the page's address.
     """
+    listener = place.listener("web", processes.WEB_ADDRESS, 8000)
     ports = place.ports(
         {
-            "web": (processes.WEB_ADDRESS, 8000),
             "lab": (processes.LAB_COORDINATOR, 18443),
             "control": (processes.WEB_ADDRESS, 18080),
         }
@@ -82,7 +82,7 @@ def _raise_page(place: Place, supervisor: Supervisor, sockets: Path) -> tuple[di
         supervisor.start(processes.server(redis))
         environment |= redis.environment()
     _keep(place, environment)
-    supervisor.start(processes.web(environment, ports["web"]))
+    supervisor.start(processes.web(environment, listener.fileno()))
     if "DATABASE_URL" not in os.environ:
         supervisor.wait_until(postgres.is_ready, "PostgreSQL", seconds=60)
         postgres.ensure_database()
@@ -90,8 +90,9 @@ def _raise_page(place: Place, supervisor: Supervisor, sockets: Path) -> tuple[di
         supervisor.wait_until(redis.is_ready, "Redis", seconds=30)
     supervisor.run(processes.setup(environment), seconds=120)
     supervisor.start(processes.follower(environment, environment["DEMO_POOL"]))
-    address = f"http://{processes.WEB_ADDRESS}:{ports['web']}"
+    address = f"http://{processes.WEB_ADDRESS}:{listener.getsockname()[1]}"
     supervisor.wait_until(lambda: answers(f"{address}/console/"), "the page", seconds=60)
+    listener.detach()  # stays open while we live: each start of web takes it up
     return environment, address
 
 

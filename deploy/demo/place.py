@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import os
 import secrets
 import shutil
@@ -59,17 +58,34 @@ class Place:
         return value
 
     def ports(self, wanted: dict[str, tuple[str, int]]) -> dict[str, int]:
-        """A free port for each name: last time's, else the wanted (address, port), else any."""
-        file = self.path("ports.json")
-        last: dict[str, int] = {}
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            last = json.loads(file.read_text(encoding="utf-8"))
-        chosen = {
-            name: _free_port(address, [last.get(name, port), port])
+        """A free port for each name: last time's, else the wanted (address, port) or one soon after it, else any."""
+        return {
+            name: _port(self._listener(name, address, port, listening=False))
             for name, (address, port) in wanted.items()
         }
-        file.write_text(json.dumps(chosen), encoding="utf-8")
-        return chosen
+
+    def listener(self, name: str, address: str, port: int) -> socket.socket:
+        """A socket that listens on such a port, so that nobody else can take it any more."""
+        return self._listener(name, address, port, listening=True)
+
+    def _listener(self, name: str, address: str, port: int, *, listening: bool) -> socket.socket:
+        file = self.path(f"port-{name}")
+        wishes = [*range(port, port + 10), 0] if port else [0]
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            wishes.insert(0, int(file.read_text(encoding="utf-8")))
+        for wish in wishes:
+            line = socket.socket()
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                line.bind((address, wish))
+                if listening:
+                    line.listen(128)
+            except OSError:
+                line.close()
+            else:
+                file.write_text(str(line.getsockname()[1]), encoding="utf-8")
+                return line
+        raise OSError(f"no free port on {address}")
 
     @contextmanager
     def sockets(self) -> Iterator[Path]:
@@ -84,11 +100,7 @@ class Place:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free_port(address: str, wishes: list[int]) -> int:
-    for port in [*wishes, 0]:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((address, port))
-                return int(probe.getsockname()[1])
-    raise OSError(f"no free port on {address}")
+def _port(line: socket.socket) -> int:
+    """Its port, which is given back."""
+    with line:
+        return int(line.getsockname()[1])

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from deploy.demo.place import ROOT
 from deploy.demo.supervisor import Child
@@ -43,14 +44,15 @@ def lab(*, port: int, control_port: int, state: str, password: str) -> Child:
     )
 
 
-def web(environment: Mapping[str, str], port: int) -> Child:
+def web(environment: Mapping[str, str], listener: int) -> Child:
+    """The web process on the listening socket of that number; who comes before it serves, waits."""
     argv = [
-        *("-m", "uvicorn", "hosting.asgi:application", "--host", WEB_ADDRESS),
-        *("--port", str(port), "--no-access-log", "--log-level", "warning"),
+        *("-m", "uvicorn", "hosting.asgi:application", "--fd", str(listener)),
+        *("--no-access-log", "--log-level", "warning"),
         # Seconds: live pages hold their answer open, and would hold the stop.
         *("--timeout-graceful-shutdown", "2"),
     ]
-    return _ours("web", argv, environment)
+    return replace(_ours("web", argv, environment), inherits=(listener,))
 
 
 def follower(environment: Mapping[str, str], pool: str) -> Child:

@@ -50,6 +50,8 @@ class Child:
     stop_seconds: float = 10.0
     # Children of a higher stage are stopped first; those of one stage together.
     stage: int = 1
+    # Open files, by number, that it takes up.
+    inherits: tuple[int, ...] = ()
     # What a quiet child says is shown only when it ends unasked.
     quiet: bool = False
 
@@ -172,6 +174,7 @@ class Supervisor:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            pass_fds=child.inherits,
             process_group=0,
             # Safe here: this process has a single thread.
             preexec_fn=leash(child.death_signal),

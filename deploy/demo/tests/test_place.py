@@ -74,6 +74,14 @@ def test_ports_stay_while_they_are_free(tmp_path: Path) -> None:
         assert place.ports({"web": ("127.0.0.1", 0)}) != first
 
 
+def test_a_listener_keeps_others_off_its_port(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with Place(tmp_path).listener("web", "127.0.0.1", 0) as ours:
+        port = ours.getsockname()[1]
+        with Place(tmp_path / "other").listener("web", "127.0.0.1", port) as theirs:
+            assert theirs.getsockname()[1] != port
+
+
 def test_sockets_fit_into_the_kernels_limit(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 60) / ("e" * 60)
     deep.mkdir(parents=True)
