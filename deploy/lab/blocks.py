@@ -8,9 +8,12 @@ holds only where each block is.
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 BLOCK = 64 * 1024
@@ -21,21 +24,21 @@ class _Slots:
     """Fixed places for blocks in a file; a place may be shared, and is free when nobody has it."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="bulkhead-lab-", buffering=0)  # noqa: SIM115
+        self._file, path = tempfile.mkstemp(prefix="bulkhead-lab-")
+        Path(path).unlink()
+        self.close = weakref.finalize(self, os.close, self._file)
         self._free: list[int] = []
         self._shares: dict[int, int] = {}
         self._next = itertools.count()
 
     def put(self, data: bytes) -> int:
         slot = self._free.pop() if self._free else next(self._next)
-        self._file.seek(slot * BLOCK)
-        self._file.write(data)
+        os.pwrite(self._file, data, slot * BLOCK)
         self._shares[slot] = 1
         return slot
 
     def get(self, slot: int) -> bytes:
-        self._file.seek(slot * BLOCK)
-        return self._file.read(BLOCK)
+        return os.pread(self._file, BLOCK, slot * BLOCK)
 
     def share(self, slot: int) -> int:
         self._shares[slot] += 1
@@ -46,9 +49,6 @@ class _Slots:
         if not self._shares[slot]:
             del self._shares[slot]
             self._free.append(slot)
-
-    def close(self) -> None:
-        self._file.close()
 
 
 @dataclass(eq=False)
@@ -111,6 +111,7 @@ class Blocks:
         self._gone: set[str] = set()
 
     def close(self) -> None:
+        """Give the file back now; what nobody refers to any more gives it back by itself."""
         self._slots.close()
 
     # --- volumes
