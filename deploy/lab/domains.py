@@ -16,7 +16,7 @@ from deploy.lab.classes.wiring import attach_network
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call
 from deploy.lab.errors import XapiError
-from deploy.lab.forward import first_of, pause, subtask
+from deploy.lab.forward import first_of, passed_cancel_points, pause, subtask
 from deploy.lab.guest import End, Guest, new_guest_metrics
 from deploy.lab.operations import refresh
 from deploy.lab.schema import NULL
@@ -46,6 +46,7 @@ async def start(call: Call, vm: Row, machine: Machine, *, paused: bool) -> None:
         except XapiError:
             abandon(lab, vm)
             raise
+        passed_cancel_points(call, 6)
         show_started(lab, vm, machine, guest, paused=paused)
 
 
@@ -182,6 +183,7 @@ async def shut_down(call: Call, vm: Row, machine: Machine) -> None:
     """Ask the guest to shut down, then clear away. Raises what `ask` raises."""
     async with machine.xenopsd.turn(vm.uuid):
         await ask(call, vm, machine, "poweroff")
+        passed_cancel_points(call, 9 if call.cancelled.is_set() else 7)
         await _stop_in_turn(call.lab, vm, machine)
 
 
@@ -195,10 +197,15 @@ async def _stop_in_turn(lab: Lab, vm: Row, machine: Machine) -> None:
 
 
 def show_halted(lab: Lab, vm: Row) -> None:
-    """What the database shows of a VM whose domain is gone."""
+    """What the database shows of a VM whose domain was seen to go."""
+    force_halted(lab, vm)
+    lab.db.update(vm, memory_target=0)
+
+
+def force_halted(lab: Lab, vm: Row) -> None:
+    """Say that the VM is Halted, whether or not its domain was seen to go."""
     vm_disks.close_disks(lab, vm)
     reset_to(lab, vm, "Halted")
-    lab.db.update(vm, memory_target=0)
     clear_metrics(lab, vm)
     remove_consoles(lab, vm)
     show_devices(lab, vm)
@@ -256,6 +263,7 @@ async def reboot(call: Call, vm: Row, machine: Machine, *, clean: bool) -> None:
     async with machine.xenopsd.turn(vm.uuid):
         if clean:
             await ask(call, vm, machine, "reboot")
+        passed_cancel_points(call, 17 if clean else 16)
         await rebuild(lab, vm, machine)
 
 

@@ -173,7 +173,7 @@ class Failover:
         )
         lost = [vm for vm in lab.db.rows("VM", host.resident_VMs) if not vm.is_control_domain]
         for vm in lost:
-            domains.show_halted(lab, vm)
+            domains.force_halted(lab, vm)
         refresh_plan(lab)
         await lab.clock.sleep(max(0.0, self.restarts_from - lab.clock.now()))
         wanted = [vm for vm in lost if is_protected(vm)]

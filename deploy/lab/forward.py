@@ -32,7 +32,11 @@ async def forward(call: Call, host: str) -> Machine:
     machine = call.lab.machine(host)
     if call.task_row is not None:
         call.db.update(call.task_row, resident_on=host)
+    if machine.is_coordinator:
+        return machine
     if _is_reached(machine):
+        if call.lab.config.durations.forward:
+            await call.lab.clock.sleep(call.lab.config.durations.forward)
         return machine
     metrics = call.db.find("host_metrics", row.metrics)
     if metrics is None or not metrics.live:
@@ -61,6 +65,16 @@ async def first_of(*works: Any) -> None:
     finally:
         for task in tasks:
             task.cancel()
+
+
+def passed_cancel_points(call: Call, points: int) -> None:
+    """Note in the task at how many points the hypervisor's work could have been cancelled.
+
+    The daemon shows it for those who debug it; the numbers are those recorded.
+    """
+    if call.task_row is not None:
+        noted = {**call.task_row.other_config, "debug_info:cancel_points_seen": str(points)}
+        call.db.update(call.task_row, allowed_operations=[], other_config=noted)
 
 
 @asynccontextmanager

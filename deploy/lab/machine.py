@@ -57,6 +57,8 @@ class Machine:
     """The coordinator has not heard of the latest changes of its domains."""
     auto_enable: bool = True
     """Whether its host is enabled when its toolstack starts."""
+    storage_migrations: int = 0
+    """VMs being moved away together with their disks."""
     going_down: bool = False
     """host.shutdown or host.reboot was asked for."""
 

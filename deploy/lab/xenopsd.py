@@ -38,6 +38,8 @@ class Durations:
     shutdown: float = 1200.0
     cancel: float = 0.2
     """From task.cancel until work in progress notices."""
+    forward: float = 0.0
+    """Handing a call over to a member (recorded: up to 0.05)."""
     contact: float = 130.0
     """How long the coordinator tries to reach a host that does not answer."""
     declare_dead: float = 20.0

@@ -34,6 +34,7 @@ from deploy.lab.classes import vm_guest as _vm_guest  # noqa: F401
 from deploy.lab.classes import vm_lifecycle as _vm_lifecycle  # noqa: F401
 from deploy.lab.classes import vm_memory as _vm_memory  # noqa: F401
 from deploy.lab.classes import vm_migrate as _vm_migrate  # noqa: F401
+from deploy.lab.classes import vm_migrate_send as _vm_migrate_send  # noqa: F401
 from deploy.lab.classes import vm_power as _vm_power  # noqa: F401
 from deploy.lab.classes import vm_provision as _vm_provision  # noqa: F401
 from deploy.lab.classes import vm_reset as _vm_reset  # noqa: F401

@@ -72,7 +72,7 @@ async def declare_dead(call: Call, host: Row) -> None:
     await _check_dead(call, host)
     for vm in call.db.rows("VM", host.resident_VMs):
         if not vm.is_control_domain:
-            domains.show_halted(call.lab, vm)
+            domains.force_halted(call.lab, vm)
     call.db.update(host, enabled=False)
     storage.reset_locks(call.lab, host)
     refresh(call.lab, host)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call
 from deploy.lab.errors import XapiError
-from deploy.lab.forward import subtask
-from deploy.lab.operations import refresh
+from deploy.lab.forward import call_within
 from deploy.lab.schema import NULL
 
 MIB = 1024**2
-ALLOCATION = 2 * MIB
 
 
 def image_size(vm: Row) -> int:
@@ -27,32 +25,26 @@ def suspend_storage(call: Call, vm: Row, host: Row) -> Row:
     raise XapiError("VM_NO_SUSPEND_SR", vm.ref)
 
 
-def make_image(call: Call, vm: Row, host: Row) -> Row:
-    """Create the image and note it in the VM."""
+async def make_image(call: Call, vm: Row, host: Row) -> None:
+    """Create the image and note it in the VM. Raises what VDI.create does."""
     size = image_size(vm)
-    sr = suspend_storage(call, vm, host)
-    with subtask(call, "VDI.create"):
-        vdi = call.db.create(
-            "VDI",
-            name_label="Suspend image",
-            name_description="Suspend image",
-            SR=sr.ref,
-            virtual_size=-(-size // ALLOCATION) * ALLOCATION,
-            physical_utilisation=12288,
-            type="suspend",
-            managed=True,
-            sm_config={"vmhint": vm.uuid, "initial_allocation": str(size)},
-        )
-        call.db.update(vdi, location=vdi.uuid)
-        refresh(call.lab, vdi)
-    call.db.update(vm, suspend_VDI=vdi.ref)
-    return vdi
+    record = {
+        "name_label": "Suspend image",
+        "name_description": "Suspend image",
+        "SR": suspend_storage(call, vm, host).ref,
+        "virtual_size": str(size),
+        "type": "suspend",
+        "sharable": False,
+        "read_only": False,
+        "other_config": {},
+        "sm_config": {"vmhint": vm.uuid, "initial_allocation": str(size)},
+    }
+    call.db.update(vm, suspend_VDI=await call_within(call, "VDI.create", record))
 
 
 async def drop_image(call: Call, vm: Row) -> None:
     """Forget the image and destroy it."""
-    vdi = call.db.find("VDI", vm.suspend_VDI)
+    image = vm.suspend_VDI
     call.db.update(vm, suspend_VDI=NULL)
-    if vdi is not None:
-        with subtask(call, "VDI.destroy"):
-            call.db.delete(vdi)
+    if call.db.find("VDI", image) is not None:
+        await call_within(call, "VDI.destroy", image)

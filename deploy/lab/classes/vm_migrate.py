@@ -5,6 +5,7 @@ Facts: FACTS 5; message_forwarding.ml and xapi_vm_migrate.ml of xen-api.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from deploy.lab import domains
@@ -15,7 +16,7 @@ from deploy.lab.classes.vm_power import refresh_devices, tell
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
-from deploy.lab.forward import first_of, forward, subtask
+from deploy.lab.forward import first_of, forward, passed_cancel_points, subtask
 from deploy.lab.operations import operation
 from deploy.lab.placement import check_can_boot
 from deploy.lab.schema import NULL
@@ -71,15 +72,25 @@ def check_network(call: Call, host: Row, network: str) -> None:
         raise XapiError("INTERFACE_HAS_NO_IP", pif.ref)
 
 
-async def move(call: Call, vm: Row, source: Machine, target: Machine) -> None:
-    """Carry the domain over. When the target fails, the VM stays where it is."""
+async def move(
+    call: Call,
+    vm: Row,
+    source: Machine,
+    target: Machine,
+    switch: Callable[[], None] = lambda: None,
+) -> None:
+    """Carry the domain over. When the target fails, the VM stays where it is.
+
+    `switch` is called while no machine has the VM's disks open.
+    """
     lab = call.lab
     with subtask(call, "network.attach_for_vm") as attaching:
         call.db.update(attaching, resident_on=target.host.ref)
         domains.attach_networks(lab, vm, target)
     async with source.xenopsd.turn(vm.uuid):
         await _copy_memory(call, vm, source, target)
-        await _hand_over_disks(call, vm, source, target)
+        passed_cancel_points(call, 10)
+        await _hand_over_disks(call, vm, source, target, switch)
         guest = source.domains.pop(vm.uuid)
         if guest is None:
             raise XapiError("VM_HALTED", vm.ref)
@@ -89,12 +100,13 @@ async def move(call: Call, vm: Row, source: Machine, target: Machine) -> None:
         _settle(call, vm, target)
 
 
-async def _hand_over_disks(call: Call, vm: Row, source: Machine, target: Machine) -> None:
+async def _hand_over_disks(
+    call: Call, vm: Row, source: Machine, target: Machine, switch: Callable[[], None]
+) -> None:
     """Close the disks here, open them there; when that fails they are opened here again."""
     lab = call.lab
-    if source is target:
-        return
     vm_disks.close_disks_on(lab, vm, source)
+    switch()
     try:
         await vm_disks.open_disks(lab, vm, target, booting=False)
     except XapiError:

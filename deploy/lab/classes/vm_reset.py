@@ -30,7 +30,7 @@ async def power_state_reset(call: Call, vm: Row) -> None:
         raise XapiError("CANNOT_RESET_CONTROL_DOMAIN", vm.ref)
     if is_vm_live(vm):
         await _check_gone(call, vm)
-    domains.show_halted(call.lab, vm)
+    domains.force_halted(call.lab, vm)
 
 
 async def _check_gone(call: Call, vm: Row) -> None:

@@ -13,7 +13,7 @@ from deploy.lab.classes.vm_power import keep_running, let_stop, named, refresh_d
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
-from deploy.lab.forward import forward, marked, pause
+from deploy.lab.forward import forward, marked, passed_cancel_points, pause
 from deploy.lab.guest import Guest
 from deploy.lab.operations import operation, refresh
 from deploy.lab.placement import check_can_boot, choose_host
@@ -33,20 +33,26 @@ async def suspend(call: Call, vm: Row) -> None:
 async def put_to_sleep(call: Call, vm: Row) -> None:
     """Write the VM's memory to an image and end its domain; the caller holds the operation."""
     machine = await forward(call, vm.resident_on)
-    async with machine.xenopsd.turn(vm.uuid):
-        let_stop(call, vm)
-        guest: Guest | None = machine.domains.get(vm.uuid)
-        make_image(call, vm, machine.host)
-        try:
-            if guest is not None and guest.is_up and not guest.acknowledges():
-                await pause(call, call.lab.config.durations.shutdown_acknowledgement)
-                raise XapiError("VM_FAILED_SUSPEND_ACKNOWLEDGMENT", vm.ref)
-            await machine.xenopsd.work(call.lab.config.durations.suspend)
-            call.check_cancelled()
-        except XapiError:
+    let_stop(call, vm)
+    await make_image(call, vm, machine.host)
+    try:
+        async with machine.xenopsd.turn(vm.uuid):
+            await _write_memory(call, vm, machine)
+            passed_cancel_points(call, 9)
+            _end_domain(call, vm, machine)
+    except XapiError:
+        if vm.power_state != "Suspended":
             await drop_image(call, vm)
-            raise
-        _end_domain(call, vm, machine)
+        raise
+
+
+async def _write_memory(call: Call, vm: Row, machine: Machine) -> None:
+    guest: Guest | None = machine.domains.get(vm.uuid)
+    if guest is not None and guest.is_up and not guest.acknowledges():
+        await pause(call, call.lab.config.durations.shutdown_acknowledgement)
+        raise XapiError("VM_FAILED_SUSPEND_ACKNOWLEDGMENT", vm.ref)
+    await machine.xenopsd.work(call.lab.config.durations.suspend)
+    call.check_cancelled()
 
 
 def _end_domain(call: Call, vm: Row, machine: Machine) -> None:
@@ -103,6 +109,7 @@ async def restore(call: Call, vm: Row, machine: Machine, *, paused: bool) -> Non
     async with machine.xenopsd.turn(vm.uuid):
         await vm_disks.open_disks(lab, vm, machine, booting=False)
         await machine.xenopsd.work(lab.config.durations.resume)
+        passed_cancel_points(call, 6)
         guest = lab.sleeping.pop(vm.uuid, None)
         if guest is None:
             guest = Guest(lab, vm, machine.guest_ended)
