@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from deploy.lab.database import Row
@@ -133,3 +133,18 @@ def logout(call: Call) -> None:
 @message("session.get_all_subject_identifiers")
 def get_all_subject_identifiers(call: Call) -> list[str]:
     return []
+
+
+@message("session.change_password")
+def change_password(call: Call, old: str, new: str) -> None:
+    """Of the session's own account. Raises CHANGE_PASSWORD_REJECTED."""
+    assert call.session is not None
+    accounts, user = call.lab.sessions.accounts, call.session.auth_user_name
+    if accounts[user].password != old or not new:
+        raise XapiError("CHANGE_PASSWORD_REJECTED", "Authentication failure")
+    accounts[user] = replace(accounts[user], password=new)
+
+
+@message("session.logout_subject_identifier")
+def logout_subject_identifier(call: Call, subject_identifier: str) -> None:
+    """There are no subjects from a directory."""

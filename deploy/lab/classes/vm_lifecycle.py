@@ -134,13 +134,17 @@ def check_operation(lab: Lab, vm: Row, op: str, *, strict: bool = False) -> None
 
 def check_power_state(lab: Lab, vm: Row, op: str) -> None:
     """Raise VM_BAD_POWER_STATE [vm, "a, b", actual] when `op` needs another state."""
-    states = _STATES.get(op, ANY)
-    if op in _COPIES and (vm.is_a_snapshot or _clones_suspended_vms(lab)):
-        states = (HALTED, SUSPENDED)
-    elif op in _CHANGED_ON_A_CONTROL_DOMAIN and vm.is_control_domain:
-        states = (HALTED, RUNNING)
+    states = _allowed_states(lab, vm, op)
     if vm.power_state not in states:
         raise bad_power_state(vm, ", ".join(states))
+
+
+def _allowed_states(lab: Lab, vm: Row, op: str) -> tuple[str, ...]:
+    if op in _COPIES and (vm.is_a_snapshot or _clones_suspended_vms(lab)):
+        return (HALTED, SUSPENDED)
+    if op in _CHANGED_ON_A_CONTROL_DOMAIN and vm.is_control_domain:
+        return (HALTED, RUNNING)
+    return _STATES.get(op, ANY)
 
 
 def assert_power_state(vm: Row, *states: str) -> None:
@@ -293,6 +297,9 @@ def allowed(lab: Lab, vm: Row) -> list[str]:
     """What allowed_operations of `vm` is now."""
     names = []
     for op in reversed(_LISTED):
+        # Most are ruled out by the state alone; the full check costs twenty times as much.
+        if vm.power_state not in _allowed_states(lab, vm, op):
+            continue
         try:
             check_operation(lab, vm, op, strict=True)
         except XapiError:

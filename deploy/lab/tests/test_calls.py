@@ -102,3 +102,9 @@ def test_a_session_ends_with_its_logout(vms: Vms) -> None:
     raw = client.VM.get_all(ended)
     client("close")()
     assert raw == {"Status": "Failure", "ErrorDescription": ["SESSION_INVALID", ended]}
+
+
+def test_a_password_is_changed_by_who_knows_it(vms: Vms) -> None:
+    answer = error_of(vms.api.session.change_password, "wrong", "new")
+    assert answer[0] == "CHANGE_PASSWORD_REJECTED"
+    vms.api.session.change_password(vms.lab.password, vms.lab.password)
