@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from deploy.lab.machine import Machine
 
 HEARTBEAT_TIMEOUT = 30.0
+PLAN_PERIOD = 30.0
 RESTART, BEST_EFFORT = "restart", "best-effort"
 
 
@@ -125,12 +126,16 @@ class Failover:
         self.restarts_from = 0.0
         """Nothing is restarted before this moment (pool.ha_prevent_restarts_for)."""
         self._failed: set[str] = set()
+        self._planned_at = 0.0
 
     async def run(self) -> None:
         """Look at the hosts every second of lab time while HA is on."""
         while self.lab.pool.ha_enabled:
             await self.lab.clock.sleep(1.0)
             await self.look()
+            if self.lab.clock.now() - self._planned_at >= PLAN_PERIOD:
+                self._planned_at = self.lab.clock.now()
+                refresh_plan(self.lab)
 
     async def look(self) -> None:
         """Fence whoever is cut off, then recover from every new failure."""

@@ -17,6 +17,7 @@ from deploy.lab.classes.vm_lifecycle import (
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
+from deploy.lab.failover import check_plan
 from deploy.lab.generic import add_to_map, remove_from_map
 from deploy.lab.operations import refresh
 
@@ -88,6 +89,8 @@ def set_ha_restart_priority(call: Call, vm: Row, value: str) -> None:
     if value not in PRIORITIES:
         raise XapiError("INVALID_VALUE", "ha_restart_priority", value)
     always = value == RESTART and vm.power_state == RUNNING
+    if always and not vm.ha_always_run:
+        check_plan(call.lab, adding=vm)
     call.db.update(vm, ha_restart_priority=value, ha_always_run=always)
 
 
