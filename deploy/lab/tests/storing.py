@@ -75,11 +75,12 @@ class Disks(Vms):
 
     # --- HTTP
 
-    def put(self, body: bytes, host: int = 0, **query: str) -> Answer:
-        return self._send("PUT", "/import_raw_vdi", body, host, query)
+    def put(self, body: bytes, **query: Any) -> Answer:
+        """Upload to the pool's host number `host` (0 unless it is among the parameters)."""
+        return self._send("PUT", "/import_raw_vdi", body, query.pop("host", 0), query)
 
-    def get(self, host: int = 0, **query: str) -> Answer:
-        return self._send("GET", "/export_raw_vdi", b"", host, query)
+    def get(self, **query: Any) -> Answer:
+        return self._send("GET", "/export_raw_vdi", b"", query.pop("host", 0), query)
 
     def upload(self, vdi: str, body: bytes, **query: str) -> dict[str, Any]:
         """Import and answer the record of the finished task, the only place that tells the end.
