@@ -1,7 +1,7 @@
 """The XAPI driver. `connect` makes a `port.Hypervisor`; `read_certificate` is for enrolment."""
 
 from worker.hypervisor.xapi.driver import connect
-from worker.hypervisor.xapi.enrol import fingerprint, read_certificate
+from worker.hypervisor.xapi.enrol import fingerprint, is_same_fingerprint, read_certificate
 from worker.hypervisor.xapi.session import MemorySessionStore, SessionStore, StoredSession
 
 __all__ = [
@@ -10,5 +10,6 @@ __all__ = [
     "StoredSession",
     "connect",
     "fingerprint",
+    "is_same_fingerprint",
     "read_certificate",
 ]

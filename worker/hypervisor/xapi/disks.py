@@ -200,8 +200,20 @@ class Disks:
         exchange = open_exchange(
             self._calls.session, host, "PUT", "/import_raw_vdi", query, STEP_SECONDS
         )
-        _stream(exchange, encoded(data, int(raw["virtual_size"])), deadline)
+        try:
+            _stream(exchange, encoded(data, int(raw["virtual_size"])), deadline)
+        except BaseException:
+            self._abandoned(task)
+            raise
         self._verified(task, deadline)
+
+    def _abandoned(self, task: TaskHandle) -> None:
+        """The source of the data broke: let the pool let go of the disk before that is said."""
+        try:
+            self._tasks.until_finished(task, CANCEL_WAIT)
+            self._tasks.forget(task)
+        except HypervisorError as error:
+            log.warning("abandoned import not seen to end: %r", error)
 
     def _verified(self, task: TaskHandle, deadline: float) -> None:
         """The server said 200 before it read anything: what counts is the task.

@@ -39,3 +39,12 @@ def fingerprint(pem: str) -> str:
 
 def fingerprint_of(der: bytes) -> str:
     return hashlib.sha256(der).digest().hex(":").upper()
+
+
+def is_same_fingerprint(one: str, other: str) -> bool:
+    """However they are written: with or without colons, in either case."""
+    return _bare(one) == _bare(other) != ""
+
+
+def _bare(fingerprint: str) -> str:
+    return fingerprint.replace(":", "").strip().lower()

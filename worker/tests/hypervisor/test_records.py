@@ -8,6 +8,7 @@ import pytest
 
 from worker.hypervisor.port import TaskHandle
 from worker.hypervisor.xapi.calls import _literal
+from worker.hypervisor.xapi.enrol import is_same_fingerprint
 from worker.hypervisor.xapi.looking import samples
 from worker.hypervisor.xapi.making import first_of, is_ours, remarked
 from worker.hypervisor.xapi.records import (
@@ -136,3 +137,9 @@ def test_of_several_the_one_this_operation_made_is_chosen() -> None:
 def test_marking_keeps_the_keys_of_others() -> None:
     config = {"mac_seed": "s", "hosting:old": "x"}
     assert remarked(config, {"hosting:new": "y"}) == {"mac_seed": "s", "hosting:new": "y"}
+
+
+def test_fingerprints_are_compared_however_they_are_written() -> None:
+    assert is_same_fingerprint("AB:cd:01", "abcd01")
+    assert not is_same_fingerprint("AB:cd:02", "abcd01")
+    assert not is_same_fingerprint("", "")
