@@ -234,7 +234,8 @@ class Comparison:
         wanted, came = metadata.fields(expected), metadata.fields(got)
         if wanted is None or came is None:
             return [Difference(place.path, expected, got)]
-        return self._map(wanted, came, replace(place, class_name="VM", field="", key=""))
+        inner = place.in_record("VM", str(came.get("_ref", "")))
+        return self._map(wanted, came, inner)
 
     def shown(self, expected: Any) -> Any:
         """A recorded value for the report: bound names with what they are bound to."""

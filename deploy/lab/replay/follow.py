@@ -131,6 +131,7 @@ class FollowComparison:
             actual = rest.pop(self._names.values[name], None)
             if actual is None and track.class_name == "host":
                 actual = self._chosen_host(rest)
+                track.values.pop("resident_VMs", None)  # those of the other host
             found += self._known(name, track, actual)
         fresh: dict[str, dict[str, Track]] = defaultdict(dict)
         for name, track in expected.items():
@@ -231,6 +232,8 @@ class FollowComparison:
     def _extra(self, ref: str, track: Track) -> list[Difference]:
         if track.class_name == "task" or track.outcome == "transient":
             return []
+        if track.outcome == "del" and track.before is None:
+            return []  # it was gone before: its end is told again
         class_name = self._comparison.facts.canonical.get(track.class_name, track.class_name)
         if track.outcome == "mod" and all(
             self._is_ignored(class_name, name, track.values[name])

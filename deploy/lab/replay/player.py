@@ -6,7 +6,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -171,7 +171,8 @@ class Player:
         play = kinds.get(str(step.get("via")))
         if play is None:
             return [Difference("via", step.get("via"), "a kind of step that is not known")]
-        return play(step)
+        with self._pool.hurried(_duration(step)):
+            return play(step)
 
     # --- sending ---------------------------------------------------------------------------------
 
@@ -329,31 +330,37 @@ class Player:
         response, took = self._timed(lambda: self._endpoint(step).raw(request, patience=patience))
         if "kept open" in str(expected.get("end")):
             took = (float(step.get("seconds", 0)), took[1])
-        is_rrd = rules.is_rrd(text) and " 200 " in f"{expected['status_line']} "
-        return self._waited(step, took) + self._http_response(expected, response, is_rrd)
+        return self._waited(step, took) + self._http_response(text, expected, response)
 
     def _http_response(
-        self, expected: Mapping[str, Any], got: RawResponse, is_rrd: bool
+        self, request: str, expected: Mapping[str, Any], got: RawResponse
     ) -> list[Difference]:
         compare = self._comparison.value
         found = compare(expected["status_line"], got.status_line, Place("status_line"))
-        headers = [_without_length(h) if is_rrd else h for h in expected["headers"]]
-        came = [_without_length(h) if is_rrd else h for h in got.headers]
+        succeeded = " 200 " in f"{expected['status_line']} "
+        is_rrd = succeeded and rules.is_rrd(request)
+        headers = [_header(h, with_length=not is_rrd) for h in expected["headers"]]
+        came = [_header(h, with_length=not is_rrd) for h in got.headers]
         found += compare(headers, came, Place("headers"))
-        body = got.body.decode("utf-8", "replace")
         if is_rrd:
-            return found + _rrd_form(str(expected["body"]), body)
-        recorded = str(expected["body"])
-        cut = int(expected["body_bytes"]) > len(recorded.encode())
-        mark = self._names.mark()
-        if not self._names.match(recorded, body, prefix=cut):
-            self._names.undo(mark)
-            found.append(Difference("body", recorded, body[:600]))
-        found += compare(expected["body_bytes"], len(got.body), Place("body_bytes"))
+            return found + _rrd_form(str(expected["body"]), got.body.decode("utf-8", "replace"))
+        if not (succeeded and rules.is_disk_data(request)):
+            found += self._body(expected, got)
         end = expected.get("end")
         if isinstance(end, str) and not end.startswith(got.end):
             found.append(Difference("end", end, got.end))
         return found
+
+    def _body(self, expected: Mapping[str, Any], got: RawResponse) -> list[Difference]:
+        recorded, body = str(expected["body"]), got.body.decode("utf-8", "replace")
+        cut = int(expected["body_bytes"]) > len(recorded.encode())
+        found = []
+        mark = self._names.mark()
+        if not self._names.match(recorded, body, prefix=cut):
+            self._names.undo(mark)
+            found.append(Difference("body", recorded, body[:600]))
+        size = Place("body_bytes")
+        return found + self._comparison.value(expected["body_bytes"], len(got.body), size)
 
     # --- waiting -----------------------------------------------------------------------------------
 
@@ -425,10 +432,11 @@ class Player:
             for number, part in enumerate(parts)
             if part.get("via") == "xmlrpc"
         ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(TIMEOUT + 5.0)
+        with self._pool.hurried(max(map(_duration, parts), default=0.0)):
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(TIMEOUT + 5.0)
         for number, part in enumerate(parts):
             inner = f"{index}.{number}"
             if part.get("via") != "xmlrpc":
@@ -475,15 +483,32 @@ class Player:
     # --- from outside ----------------------------------------------------------------------------------
 
     def _control(self, step: Step) -> list[Difference]:
-        words = [str(value) for key, value in step.items() if key not in ("via", "note", "about")]
-        words += [str(word) for value in step.values() if isinstance(value, list) for word in value]
-        words = [word.strip("<>").removeprefix("host:") for word in words]
+        said = {key: value for key, value in step.items() if key not in ("via", "note", "about")}
+        words = [word.strip("<>").removeprefix("host:") for word in _words(said)]
         hosts = [word for word in words if word[:1] == "h" and word[1:].isdigit()]
         actions = [word for word in words if "_" in word]
         if not hosts or not actions:
             return [Difference("control", dict(step), "a deed that is not understood")]
         self._pool.control(actions[0], hosts[0])
         return []
+
+
+def _duration(step: Step) -> float:
+    """How long a step took when it was recorded, in seconds."""
+    seconds = step.get("seconds")
+    return float(seconds) if isinstance(seconds, int | float) else 0.0
+
+
+def _words(value: Any) -> Iterator[str]:
+    """Every text in a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _words(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _words(part)
 
 
 def _call(endpoint: Endpoint, method: str, args: Sequence[Any]) -> Answer:
@@ -523,9 +548,12 @@ def _json_error(value: Any) -> list[str]:
     return []
 
 
-def _without_length(header: str) -> str:
+def _header(header: str, *, with_length: bool) -> str:
+    """A header as it is compared."""
     name = header.partition(":")[0]
-    return name if name.lower() == "content-length" else header
+    if name.lower() == "content-length" and not with_length:
+        return name
+    return rules.LOCATION.sub(r"\1https://\2/", header)
 
 
 def _rrd_form(expected: str, got: str) -> list[Difference]:

@@ -7,7 +7,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,9 @@ from deploy.lab.xenopsd import RECORDED_HYPERVISOR, Durations
 
 RATE = 4.0
 """Lab seconds per real second: waiting is shortened, and there still is time between two calls."""
+
+PATIENCE = 3.0
+"""Real seconds that one step's waiting may take before the lab's clock is sped up for it."""
 
 
 class Pool(Protocol):
@@ -36,6 +39,9 @@ class Pool(Protocol):
 
     def control(self, action: str, host: str) -> None:
         """Do something to a host from outside. Raises LookupError for what cannot be done."""
+
+    def hurried(self, seconds: float) -> AbstractContextManager[None]:
+        """Let time pass faster meanwhile, if what comes takes `seconds` and they are many."""
 
     def close(self) -> None:
         """Drop the connections to it."""
@@ -59,6 +65,9 @@ class RunningPool:
 
     def control(self, action: str, host: str) -> None:
         raise LookupError(f"{action} of {host} cannot be done to a pool known by its addresses.")
+
+    def hurried(self, seconds: float) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def close(self) -> None:
         _close(self._endpoints)
@@ -93,6 +102,19 @@ class LabPool:
         )
         with urllib.request.urlopen(request, timeout=TIMEOUT):
             pass
+
+    @contextmanager
+    def hurried(self, seconds: float) -> Iterator[None]:
+        if seconds <= self.rate * PATIENCE:
+            yield
+            return
+        usual, self.rate = self.rate, seconds / PATIENCE
+        self.lab.clock.set_rate(self.rate)
+        try:
+            yield
+        finally:
+            self.rate = usual
+            self.lab.clock.set_rate(usual)
 
     def close(self) -> None:
         _close(self._endpoints)

@@ -33,21 +33,37 @@ def build(text: str, username: str, password: str) -> bytes:
         found = re.fullmatch(pattern, text)
         if found:
             return make(found, username, password)
-    raise NotUnderstood(f"The request {text!r} is described in words that are not known.")
+    return _in_pieces(text)
+
+
+def _in_pieces(text: str) -> bytes:
+    """A request line, then headers and the body's description, apart by commas."""
+    line, *pieces = text.split(", ")
+    if re.fullmatch(r"[A-Z]+ \S+", line):
+        line += " HTTP/1.1"
+    if re.fullmatch(r"[A-Z]+ \S+ HTTP/\S+", line) is None:
+        raise NotUnderstood(f"The request {text!r} does not begin with a request line.")
+    headers, body = [], b""
+    for piece in pieces:
+        if found := re.fullmatch(r"Content-Length (\d+)", piece):
+            headers.append(f"Content-Length: {found.group(1)}")
+            body = bytes(int(found.group(1)))
+        elif found := re.fullmatch(r"(\d+) zero bytes as body", piece):
+            body = bytes(int(found.group(1)))
+        elif found := re.fullmatch(r"one header (\S+) of (\d+) bytes", piece):
+            headers.append(f"{found.group(1)}: {'x' * int(found.group(2))}")
+        elif piece == "no body":
+            body = b""
+        elif re.fullmatch(r"[A-Za-z-]+: .*", piece):
+            headers.append(piece)
+        elif piece != "zero bytes as body":
+            raise NotUnderstood(f"{piece!r} of the request {text!r} is not known.")
+    if not any(header.startswith("Host:") for header in headers):
+        headers.insert(0, "Host: x")
+    return "\r\n".join([line, *headers, "", ""]).encode() + body
 
 
 Make = Callable[["re.Match[str]", str, str], bytes]
-
-
-def _zeros(found: re.Match[str], username: str, password: str) -> bytes:
-    size = int(found["size"])
-    head = f"{found['line']} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
-    return head.encode() + bytes(size)
-
-
-def _long_header(found: re.Match[str], username: str, password: str) -> bytes:
-    value = "x" * int(found["size"])
-    return f"{found['line']}\r\nHost: x\r\n{found['name']}: {value}\r\n\r\n".encode()
 
 
 def _long_call(found: re.Match[str], username: str, password: str) -> bytes:
@@ -69,11 +85,6 @@ def _basic(found: re.Match[str], username: str, password: str) -> bytes:
 
 
 _DESCRIPTIONS: tuple[tuple[str, Make], ...] = (
-    (r"(?P<line>[A-Z]+ \S+), Content-Length (?P<size>\d+), zero bytes as body", _zeros),
-    (
-        r"(?P<line>[A-Z]+ \S+ HTTP/\S+), Host: x, one header (?P<name>\S+) of (?P<size>\d+) bytes",
-        _long_header,
-    ),
     (
         r"(?P<line>[A-Z]+ \S+) with a well-formed call whose one string is (?P<size>\d+) KiB",
         _long_call,

@@ -270,6 +270,18 @@ def is_rrd(request: str) -> bool:
     return re.match(r"[A-Z]+ /(?:rrd_updates|vm_rrd|host_rrd|sr_rrd)\b", request) is not None
 
 
+_EXPORT = re.compile(r"GET /(?:export_raw_vdi|export)\b")
+
+
+def is_disk_data(request: str) -> bool:
+    """Whether what follows a good status line is a disk's contents (rule `storage`)."""
+    return _EXPORT.match(request) is not None
+
+
+LOCATION = re.compile(r"^(Location: )https?://([^/:]+)(?::\d+)?/", re.IGNORECASE)
+"""Where a redirection leads: scheme and port are those of the wrapper in front (rule `ports`)."""
+
+PORTS = Rule("ports", "Ignore: ports; no TLS wrapper was in front")
 ADDRESSES = Rule(
     "addresses",
     "Objects of the fresh pool have fixed names: the addresses of the test pool's hosts"
