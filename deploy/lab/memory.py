@@ -29,32 +29,47 @@ def memory_overhead(vm: Row) -> int:
 
 def needed(vm: Row, policy: Policy = "dynamic_min") -> int:
     """What the VM takes of its host while it runs."""
-    memory: int = vm.fields[f"memory_{policy}"]
-    return memory + int(vm.memory_overhead or memory_overhead(vm))
+    fields = vm.fields
+    memory: int = fields[f"memory_{policy}"]
+    return memory + int(fields["memory_overhead"] or memory_overhead(vm))
 
 
-def free_memory(
-    lab: Lab, host: Row, policy: Policy = "dynamic_min", *, ignoring: str | None = None
-) -> int:
-    """What is left of the host when its VMs are ballooned to `policy`.
+def free_memory(lab: Lab, host: Row, *, ignoring: str | None = None) -> int:
+    """What is left of the host when its VMs are ballooned to their dynamic_min.
 
     VMs on their way to the host count; `ignoring` is the reference of one that shall not.
     """
+    return free_by_policy(lab, host, ignoring=ignoring)["dynamic_min"]
+
+
+def free_by_policy(lab: Lab, host: Row, *, ignoring: str | None = None) -> dict[Policy, int]:
+    """What is left of the host for each size that its VMs may be ballooned to."""
+    lowest = highest = static = 0
+    # Placement asks this of every host of the pool: hence the direct look into the fields.
+    for vm in (*lab.db.rows("VM", host.resident_VMs), *_arriving(lab, host, ignoring)):
+        fields = vm.fields
+        overhead = fields["memory_overhead"] or memory_overhead(vm)
+        lowest += fields["memory_dynamic_min"] + overhead
+        highest += fields["memory_dynamic_max"] + overhead
+        static += fields["memory_static_max"] + overhead
     metrics = lab.db.get("host_metrics", host.metrics)
-    used = sum(needed(vm, policy) for vm in lab.db.rows("VM", host.resident_VMs))
-    resident = set(host.resident_VMs)
-    for vm in arriving(lab, host):
-        if vm.ref != ignoring and vm.ref not in resident:
-            used += needed(vm, policy)
-    free: int = metrics.memory_total - host.memory_overhead - used
-    return free
+    total: int = metrics.memory_total - host.memory_overhead
+    return {
+        "dynamic_min": total - lowest,
+        "dynamic_max": total - highest,
+        "static_max": total - static,
+    }
 
 
-def arriving(lab: Lab, host: Row) -> list[Row]:
+def _arriving(lab: Lab, host: Row, ignoring: str | None) -> list[Row]:
     """VMs that have been given to the host and are not resident yet."""
     refs = lab.machine(host.ref).arriving
+    if not refs:
+        return []
     return [
-        vm for vm in lab.db.rows("VM", list(refs)) if vm.scheduled_to_be_resident_on == host.ref
+        vm
+        for vm in lab.db.rows("VM", list(refs))
+        if vm.scheduled_to_be_resident_on == host.ref != vm.resident_on and vm.ref != ignoring
     ]
 
 

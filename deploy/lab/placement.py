@@ -6,17 +6,19 @@ network_lifecycle.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from deploy.lab.classes.network import check_networks
 from deploy.lab.database import Row
 from deploy.lab.errors import XapiError
-from deploy.lab.memory import free_memory, memory_overhead
+from deploy.lab.memory import Policy, free_by_policy, free_memory, memory_overhead
 from deploy.lab.schema import NULL
 
 if TYPE_CHECKING:
     from deploy.lab.lab import Lab
+
+POLICIES: tuple[Policy, ...] = ("static_max", "dynamic_max", "dynamic_min")
 
 
 def check_can_boot(
@@ -150,15 +152,18 @@ def choose_host(lab: Lab, vm: Row, excluding: Sequence[Row] = ()) -> Row:
     emptiest; then those that have it at dynamic_max; then those that can balloon. An affinity
     host goes before all as long as it is possible at all.
     """
-    candidates = [host for host in possible_hosts(lab, vm) if host not in excluding]
-    if not candidates:
-        # Without the memory check a host may pass, but then none of the categories takes it.
-        raise XapiError("NO_HOSTS_AVAILABLE")
-    for group in _ranked(lab, vm, candidates):
+    wanted = start_memory(vm)
+    room = {
+        host.ref: free_by_policy(lab, host, ignoring=vm.ref)
+        for host in lab.db.all("host")
+        if host not in excluding and can_take(lab, vm, host, memory=False)
+    }
+    hosts = lab.db.rows("host", [ref for ref in room if room[ref]["dynamic_min"] >= wanted])
+    for group in _ranked(lab, vm, hosts):
         affine = next((host for host in group if host.ref == vm.affinity), None)
         if affine is not None:
             return affine
-        host = _by_room(lab, vm, group)
+        host = _by_room(lab, vm, group, room)
         if host is not None:
             return host
     raise XapiError("NO_HOSTS_AVAILABLE")
@@ -180,23 +185,16 @@ def _ranked(lab: Lab, vm: Row, hosts: list[Row]) -> list[list[Row]]:
     return [ranks[rank] for rank in sorted(ranks)]
 
 
-def _by_room(lab: Lab, vm: Row, hosts: list[Row]) -> Row | None:
+def _by_room(lab: Lab, vm: Row, hosts: list[Row], room: dict[str, dict[Policy, int]]) -> Row | None:
     overhead = memory_overhead(vm)
     coordinator = lab.coordinator.host.ref if lab.pool.coordinator_bias else NULL
-
-    def room(policy: str) -> Callable[[Row], int]:
+    for policy in POLICIES:
         wanted = vm.fields[f"memory_{policy}"] + overhead
-
-        def of(host: Row) -> int:
-            left: int = free_memory(lab, host, policy, ignoring=vm.ref) - wanted  # type: ignore[arg-type]
-            return left // 2 if host.ref == coordinator and left > 0 else left
-
-        return of
-
-    for policy in ("static_max", "dynamic_max", "dynamic_min"):
-        left = {host.ref: room(policy)(host) for host in hosts}
+        left = {host.ref: room[host.ref][policy] - wanted for host in hosts}
+        if coordinator in left and left[coordinator] > 0:
+            left[coordinator] //= 2
         fitting = sorted(
-            (host for host in hosts if left[host.ref] >= 0), key=lambda h: -left[h.ref]
+            (host for host in hosts if left[host.ref] >= 0), key=lambda host: -left[host.ref]
         )
         if fitting:
             return fitting[int(lab.random.random() ** 2 * len(fitting))]

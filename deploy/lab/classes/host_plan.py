@@ -9,7 +9,7 @@ from deploy.lab.classes.wiring import is_protected
 from deploy.lab.database import Row
 from deploy.lab.errors import XapiError
 from deploy.lab.memory import free_memory, needed
-from deploy.lab.placement import check_can_boot
+from deploy.lab.placement import check_can_boot, check_parameters, storage_of
 
 if TYPE_CHECKING:
     from deploy.lab.lab import Lab
@@ -27,11 +27,12 @@ def plan_evacuation(lab: Lab, host: Row) -> dict[str, Row | XapiError]:
         return {vm.ref: XapiError("NO_HOSTS_AVAILABLE", vm.ref) for vm in reversed(vms)}
     plan: dict[str, Row | XapiError] = {}
     movable = []
+    passed: set[tuple[object, ...]] = set()
     for vm in vms:
         if lab.pool.ha_enabled and not is_protected(vm):
             plan[vm.ref] = no_room(vm)
             continue
-        error = _obstacle(lab, vm, targets)
+        error = _obstacle(lab, vm, targets, passed)
         if error is None:
             movable.append(vm)
         else:
@@ -52,10 +53,26 @@ def no_room(vm: Row) -> XapiError:
     return XapiError("HOST_NOT_ENOUGH_FREE_MEMORY", vm.ref)
 
 
-def _obstacle(lab: Lab, vm: Row, targets: list[Row]) -> XapiError | None:
+def _obstacle(
+    lab: Lab, vm: Row, targets: list[Row], passed: set[tuple[object, ...]]
+) -> XapiError | None:
+    """What keeps the VM from running on one of the targets.
+
+    `passed` holds the needs that every target was found to meet: hundreds of VMs have a few.
+    """
+    needs = (
+        *storage_of(lab, vm),
+        *(vif.network for vif in lab.db.rows("VIF", vm.VIFs)),
+        vm.VCPUs_max,
+        vm.hardware_platform_version,
+        vm.platform.get("vcpu-unrestricted"),
+    )
     try:
-        for target in targets:
-            check_can_boot(lab, vm, target.ref, memory=False)
+        check_parameters(vm)
+        if needs not in passed:
+            for target in targets:
+                check_can_boot(lab, vm, target.ref, memory=False)
+            passed.add(needs)
     except XapiError as error:
         return error
     return None
