@@ -60,6 +60,7 @@ class Coordination:
             self.lab.db.restore(self.copy)
             self.lab.tasks.forget_all()
             self.lab.sessions.forget_all()
+            self.lab.spawn(self.lab.storage.known.scan_all())
         machine.emergency = False
         self.switch(machine)
         for member in self.lab.machines.values():

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploy.lab import domains, storage
+from deploy.lab import disk_locks, domains
 from deploy.lab.classes import message as messages
 from deploy.lab.database import Row
 from deploy.lab.errors import XapiError
 from deploy.lab.guest import End, Guest
+from deploy.lab.memory import free_memory
 from deploy.lab.operations import ALLOWED, refresh
 from deploy.lab.schema import NULL
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 YOUNG = 120.0
 """A crash sooner after the start halts the VM whatever it asks for; a reboot waits (xenopsd)."""
 REBOOT_DELAY = 15.0
+MONITORED = 29 * 1024**2
+"""What the monitor of a host shows as free above what the ledger does (recorded)."""
 RESTARTS = {"restart", "coredump_and_restart", "rename_restart", "soft_reboot"}
 
 
@@ -94,7 +97,7 @@ class Power:
             machine.emergency = True
             return
         lab.db.update(machine.host, enabled=False, current_operations={})
-        storage.clear_own_locks(lab, machine)
+        disk_locks.clear_own_locks(lab, machine)
         self.hear(machine)
         self.resync(machine)
         await lab.clock.sleep(lab.config.durations.enable)
@@ -122,10 +125,20 @@ class Power:
                 continue
             if machine.is_coordinator or machine.answers_coordinator:
                 self.hear(machine)
+                self._show_memory(machine)
                 if machine.has_news:
                     self.resync(machine)
             elif lab.clock.now() - machine.last_heartbeat > lab.config.durations.live:
                 self.declare_silent(machine)
+
+    def _show_memory(self, machine: Machine) -> None:
+        """What the host's monitor says is free."""
+        host = machine.host
+        metrics = self.lab.db.find("host_metrics", host.metrics)
+        if metrics is not None:
+            # The monitor's view of an empty host, where not all overheads count.
+            free = free_memory(self.lab, host) + MONITORED
+            self.lab.db.update(metrics, memory_free=free)
 
     def declare_silent(self, machine: Machine) -> None:
         metrics = self.lab.db.find("host_metrics", machine.host.metrics)

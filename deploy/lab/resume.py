@@ -25,10 +25,6 @@ def save(lab: Lab, state: StateFile) -> None:
     state.set_fact("machines", {m.host.uuid: _machine(m) for m in lab.machines.values()})
     state.set_fact("coordinator", lab.coordinator.host.uuid)
     state.set_fact("sleeping", {vm: guest.saved() for vm, guest in lab.sleeping.items()})
-    state.set_fact("chains", lab.storage.blocks.describe())
-    state.set_fact("attachments", lab.storage.attachments.describe())
-    state.set_fact("forgotten", lab.storage.forgotten)
-    state.save_blocks(*lab.storage.blocks.take_changes())
     state.set_fact("storage", lab.storage.describe())
     state.save_blocks(*lab.storage.blocks.take_changes())
     state.save(
@@ -62,9 +58,6 @@ def resume(lab: Lab, state: StateFile, saved: Snapshot) -> None:
         for row in lab.db.all(name):
             lab.db.update(row, current_operations={})
     lab.storage.restore(state.fact("storage"), state.blocks())
-    lab.storage.blocks.restore(state.fact("chains"), state.blocks())
-    lab.storage.attachments.restore(state.fact("attachments"))
-    lab.storage.forgotten.update(state.fact("forgotten"))
     for uuid, guest in state.fact("sleeping").items():
         if (vm := _vm(lab, uuid)) is not None:
             lab.resume_suspended(vm, guest)

@@ -1,9 +1,7 @@
-"""The storage backends of a pool: one lock per SR, space, contents, locks on disks, hidden bases.
+"""The storage backends of a pool: one lock per SR, space, contents, hidden bases.
 
-What sm (xapi's storage manager) does below the calls: its operations on one SR run one at a time,
-take a while, and leave keys in `VDI.sm_config` that say which host has a disk open. Those keys are
-all that protects a disk; a dead host leaves them behind (XAPI.md 2.4, 6.3 step 6; sm blktap2.py,
-resetvdis.py, FileSR.py).
+What sm (xapi's storage manager) does below the calls: its operations on one SR run one at a time
+and take a while (XAPI.md 2.4; sm FileSR.py, cleanup.py). Who has a disk open: `disk_locks`.
 """
 
 from __future__ import annotations
@@ -16,15 +14,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deploy.lab.attachments import Attachments, Mode
+from deploy.lab.attachments import Attachments
 from deploy.lab.blocks import BLOCK, Blocks, Collected, Volume
 from deploy.lab.database import Row
 from deploy.lab.errors import XapiError
+from deploy.lab.known_disks import KnownDisks
 from deploy.lab.schema import NULL
 
 if TYPE_CHECKING:
     from deploy.lab.lab import Lab
-    from deploy.lab.machine import Machine
 
 MIB = 1024**2
 HEADER = 12288
@@ -33,8 +31,6 @@ ALLOCATION = 2 * MIB
 """Virtual sizes are multiples of it."""
 LARGEST_DISK = 67108860 * MIB
 CHAIN_LIMIT = 30
-LOCK_RETRIES = 30
-"""Seconds, one try each, that an attach waits for a disk that is paused."""
 TRANSFER = "dom0 "
 """How users of disks begin that are no VMs but work of a control domain."""
 THICK = frozenset({"lvm", "lvmoiscsi", "lvmohba"})
@@ -81,8 +77,7 @@ class Storage:
         self.lab = lab
         self.blocks = Blocks(kept=kept)
         self.attachments = Attachments(lab)
-        self.forgotten: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
-        """SR uuid → VDI uuid → what the SR knows of a disk that the database has forgotten."""
+        self.known = KnownDisks(lab)
         self._locks: dict[str, asyncio.Lock] = {}
         self._grown: dict[str, int] = defaultdict(int)
 
@@ -135,6 +130,25 @@ class Storage:
                 physical_utilisation=max(0, sr.physical_utilisation + physical),
             )
 
+    def recount(self, sr: Row) -> None:
+        """Have the SR's record say what its disks and their bases take."""
+        disks = self.lab.db.rows("VDI", sr.VDIs)
+        managed = [vdi for vdi in disks if vdi.managed]
+        bases = {
+            base
+            for vdi in managed
+            if vdi.uuid in self.blocks.volumes
+            for base in self.blocks.get(vdi.uuid).chain()
+            if base.hidden
+        }
+        self._grown.pop(sr.ref, None)
+        used = sum(self.physical(sr, vdi) for vdi in managed)
+        self.lab.db.update(
+            sr,
+            virtual_allocation=sum(vdi.virtual_size for vdi in managed),
+            physical_utilisation=used + sum(base.allocated for base in bases),
+        )
+
     # --- contents
 
     def read(self, vdi: Row, offset: int, length: int) -> bytes:
@@ -166,7 +180,10 @@ class Storage:
     def physical(self, sr: Row, vdi: Row) -> int:
         if sr.type in THICK:
             return int(vdi.virtual_size)
-        return HEADER + self.blocks.get(vdi.uuid).allocated
+        if sr.type in ("iso", "udev"):
+            return int(vdi.physical_utilisation)
+        volume = self.blocks.volumes.get(vdi.uuid)
+        return HEADER + (volume.allocated if volume is not None else 0)
 
     # --- chains
 
@@ -266,7 +283,7 @@ class Storage:
         if described is None:
             return
         self.blocks.restore(described["chains"], blocks)
-        self.forgotten.update(described["forgotten"])
+        self.known.restore(described["known"])
         self.attachments.restore(
             [kept for kept in described["attachments"] if not kept[-1].startswith(TRANSFER)]
         )
@@ -280,7 +297,7 @@ class Storage:
         return {
             "chains": self.blocks.describe(),
             "attachments": self.attachments.describe(),
-            "forgotten": dict(self.forgotten),
+            "known": self.known.describe(),
         }
 
 
@@ -290,117 +307,6 @@ def check_told_to_fail(device_config: dict[str, str], command: str) -> None:
         raise backend_failure(int(number), f"simulated failure of {command}")
 
 
-# --- opening disks on machines
-
-
 def used_bytes(lab: Lab, vdi: Row) -> int:
     """Bytes of data that reading the whole disk would find."""
     return BLOCK * len(lab.storage.blocks.used_blocks(vdi.uuid))
-
-
-def lock_key(machine: Machine) -> str:
-    return f"host_{machine.host.ref}"
-
-
-async def attach(lab: Lab, vdi: Row, machine: Machine, mode: Mode, user: str) -> None:
-    """Open the disk on the machine for `user` (see `Attachments`), and say so in its sm_config.
-
-    Raises SR_BACKEND_FAILURE_46 when another host has it (or had it when it died), or when it
-    stays paused; CANNOT_CONTACT_HOST when the machine dies meanwhile: its keys then stay.
-    """
-    for _ in range(LOCK_RETRIES):
-        async with lab.storage.lock(vdi.SR):
-            if await _open(lab, vdi, machine, mode, user):
-                return
-        await lab.clock.sleep(1.0)
-    raise unavailable(f"VDI {vdi.uuid} locked")
-
-
-async def _open(lab: Lab, vdi: Row, machine: Machine, mode: Mode, user: str) -> bool:
-    """Try once; False when the disk is paused."""
-    sr = lab.db.find("SR", vdi.SR)
-    if sr is not None:
-        lab.storage.check_told_to_fail(sr, "vdi_attach")
-    if lab.storage.attachments.is_open(machine, vdi.uuid):
-        lab.storage.attachments.opened(machine, vdi, mode, user)
-        if mode == "RW":
-            lab.db.update(vdi, sm_config={**vdi.sm_config, lock_key(machine): "RW"})
-        return True
-    if not vdi.sharable:
-        _clear_foreign_locks(lab, vdi, machine, mode)
-    if "paused" in vdi.sm_config or "relinking" in vdi.sm_config:
-        return False
-    if "activating" in vdi.sm_config:
-        failure = ["MAP_DUPLICATE_KEY", "VDI", "sm_config", vdi.ref, "activating"]
-        raise unavailable(str(failure))
-    await _activate(lab, vdi, machine, mode)
-    lab.storage.attachments.opened(machine, vdi, mode, user)
-    return True
-
-
-async def _activate(lab: Lab, vdi: Row, machine: Machine, mode: Mode) -> None:
-    life = machine.life
-    keys = {**vdi.sm_config, lock_key(machine): mode}
-    lab.db.update(vdi, sm_config={**keys, "activating": "True"})
-    await lab.clock.sleep(lab.storage.times.attach)
-    if machine.life != life:
-        raise XapiError("CANNOT_CONTACT_HOST", machine.host.ref)
-    _remove_keys(lab, vdi, "activating")
-
-
-def _clear_foreign_locks(lab: Lab, vdi: Row, machine: Machine, mode: Mode) -> None:
-    """Look at other hosts' keys; those of hosts that have the disk closed (or are unknown) go."""
-    for key, held in list(vdi.sm_config.items()):
-        if not key.startswith("host_") or key == lock_key(machine):
-            continue
-        if held != "RW" and mode != "RW":
-            continue
-        other = lab.machines.get(key.removeprefix("host_"))
-        if other is not None and lab.db.find("host", other.host.ref) is not None:
-            reached = other.answers_coordinator or other.is_coordinator
-            if not reached or lab.storage.attachments.is_open(other, vdi.uuid):
-                raise unavailable(f"VDI {vdi.uuid} not detached cleanly")
-        _remove_keys(lab, vdi, key)
-
-
-def _remove_keys(lab: Lab, vdi: Row, *keys: str) -> None:
-    lab.db.update(vdi, sm_config={k: v for k, v in vdi.sm_config.items() if k not in keys})
-
-
-def detach(lab: Lab, vdi: Row, machine: Machine, user: str) -> None:
-    """Close the disk on the machine; its last user takes the key away.
-
-    What the machine has not open it does not close: a key that a power cut left stays.
-    """
-    if not lab.storage.attachments.is_open(machine, vdi.uuid):
-        return
-    lab.storage.attachments.closed(machine, vdi.uuid, user)
-    if not lab.storage.attachments.is_open(machine, vdi.uuid):
-        _remove_keys(lab, vdi, lock_key(machine))
-
-
-def clear_own_locks(lab: Lab, machine: Machine) -> None:
-    """What a host does when it boots: take away its keys of disks that it has not open."""
-    for vdi in _disks_of(lab, machine.host):
-        stale = not lab.storage.attachments.is_open(machine, vdi.uuid)
-        if stale and lock_key(machine) in vdi.sm_config:
-            _remove_keys(lab, vdi, lock_key(machine))
-
-
-def reset_locks(lab: Lab, host: Row, sr: Row | None = None, *, master: bool = False) -> None:
-    """Take away the keys that the host left in disks: of all its SRs, or of one.
-
-    host.declare_dead and plugging a PBD do it. `master` also clears `paused`; a leaked
-    `activating` is never cleared (sm resetvdis.py).
-    """
-    keys = (f"host_{host.ref}", *(("paused",) if master else ()))
-    disks = lab.db.rows("VDI", sr.VDIs) if sr is not None else _disks_of(lab, host)
-    for vdi in disks:
-        if not vdi.sm_config.keys().isdisjoint(keys):
-            _remove_keys(lab, vdi, *keys)
-
-
-def _disks_of(lab: Lab, host: Row) -> list[Row]:
-    """Every disk on storage that the host is connected to."""
-    srs = lab.db.rows("SR", [pbd.SR for pbd in lab.db.rows("PBD", host.PBDs)])
-    return [vdi for sr in srs for vdi in lab.db.rows("VDI", sr.VDIs)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploy.lab import domains, storage
+from deploy.lab import disk_locks, domains
 from deploy.lab.classes.host_operations import check_operation
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
@@ -74,7 +74,7 @@ async def declare_dead(call: Call, host: Row) -> None:
         if not vm.is_control_domain:
             domains.force_halted(call.lab, vm)
     call.db.update(host, enabled=False)
-    storage.reset_locks(call.lab, host)
+    disk_locks.reset_locks(call.lab, host)
     refresh(call.lab, host)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.lab import storage
+from deploy.lab import disk_locks, storage
 from deploy.lab.classes import sr_operations
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
@@ -75,7 +75,7 @@ async def plug(call: Call, pbd: Row) -> None:
         _check_sharing(call, sr, pbd)
         async with call.lab.storage.working(sr.ref, call.lab.storage.times.plug):
             storage.check_told_to_fail(pbd.device_config, "sr_attach")
-            storage.reset_locks(call.lab, machine.host, sr, master=machine.is_coordinator)
+            disk_locks.reset_locks(call.lab, machine.host, sr, master=machine.is_coordinator)
             call.db.update(pbd, currently_attached=True)
             measure(call, sr)
     refresh(call.lab, sr)
@@ -92,13 +92,8 @@ def _check_sharing(call: Call, sr: Row, pbd: Row) -> None:
 def measure(call: Call, sr: Row) -> None:
     """The backend tells how large an SR is that was only introduced."""
     if sr.physical_size < 0:
-        disks = call.db.rows("VDI", sr.VDIs)
-        call.db.update(
-            sr,
-            physical_size=DEFAULT_SIZE,
-            physical_utilisation=sum(call.lab.storage.physical(sr, vdi) for vdi in disks),
-            virtual_allocation=sum(vdi.virtual_size for vdi in disks),
-        )
+        call.db.update(sr, physical_size=DEFAULT_SIZE)
+        call.lab.storage.recount(sr)
 
 
 @message("PBD.unplug")

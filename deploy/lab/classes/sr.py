@@ -10,7 +10,6 @@ from deploy.lab import storage
 from deploy.lab.classes import pbd as pbds
 from deploy.lab.classes import sm, sr_operations
 from deploy.lab.classes.storage_hosts import machine_for
-from deploy.lab.classes.vdi import find_again, remembered
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
@@ -135,7 +134,7 @@ async def destroy(call: Call, sr: Row) -> None:
         async with call.lab.storage.working(sr.ref, call.lab.storage.times.sr_create):
             for vdi in call.db.rows("VDI", sr.VDIs):
                 call.lab.storage.blocks.remove(vdi.uuid)
-        call.lab.storage.forgotten.pop(sr.uuid, None)
+        call.lab.storage.known.erased(sr)
         _remove(call, sr)
 
 
@@ -143,10 +142,9 @@ async def destroy(call: Call, sr: Row) -> None:
 async def forget(call: Call, sr: Row) -> None:
     """Take the SR from the database only: introduced again, it shows its disks again."""
     async with operation(call, sr, "forget", sr_operations.check_operation):
-        known = call.lab.storage.forgotten[sr.uuid]
         for vdi in call.db.rows("VDI", sr.VDIs):
             if vdi.managed:
-                known[vdi.uuid] = remembered(vdi)
+                call.lab.storage.known.remember(sr, vdi)
         _remove(call, sr)
 
 
@@ -164,10 +162,8 @@ async def scan(call: Call, sr: Row) -> None:
         await machine_for(call, sr)
         async with call.lab.storage.working(sr.ref, call.lab.storage.times.scan):
             call.lab.storage.check_told_to_fail(sr, "sr_scan")
-            for uuid in list(call.lab.storage.forgotten[sr.uuid]):
-                find_again(call, sr, uuid)
             pbds.measure(call, sr)
-            call.lab.storage.account(sr)
+            call.lab.storage.known.scan(sr)
 
 
 @message("SR.update")

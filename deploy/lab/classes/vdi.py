@@ -50,6 +50,7 @@ async def make(call: Call, **values: Any) -> Row:
             # Backends know no read-only disks and answer so (recorded: vdi_create_sizes).
             fields = {**values, "virtual_size": size, "read_only": False}
             vdi = introduce(call, physical_utilisation=used, **fields)
+            call.lab.storage.known.remember(sr, vdi)
             call.lab.storage.account(sr, virtual=size, physical=used)
     return vdi
 
@@ -90,6 +91,7 @@ def remove(call: Call, sr: Row, vdi: Row) -> None:
     with subtask(call, "VDI.db_forget"):
         call.db.delete(vdi)
     kept.account(sr, virtual=-size, physical=-used)
+    kept.known.destroyed(sr, vdi)
     kept.dropped(sr, vdi.uuid)
     for vbd in vbds:
         call.db.delete(vbd)
@@ -117,6 +119,7 @@ async def resize(call: Call, vdi: Row, size: int) -> None:
             call.lab.storage.check_room(sr, more)
             call.db.update(vdi, virtual_size=new)
             call.db.update(vdi, physical_utilisation=call.lab.storage.physical(sr, vdi))
+            call.lab.storage.known.remember(sr, vdi)
             call.lab.storage.account(sr, virtual=grown, physical=more)
 
 
@@ -137,39 +140,10 @@ async def forget(call: Call, vdi: Row) -> None:
     """Take the disk from the database only: a scan of its SR finds it again."""
     async with operation(call, vdi, "forget", check_operation):
         sr = call.db.get("SR", vdi.SR)
-        call.lab.storage.forgotten[sr.uuid][vdi.uuid] = remembered(vdi)
-        call.lab.storage.account(
-            sr, virtual=-vdi.virtual_size, physical=-call.lab.storage.physical(sr, vdi)
-        )
+        call.lab.storage.known.remember(sr, vdi)
+        used = call.lab.storage.physical(sr, vdi)
+        call.lab.storage.account(sr, virtual=-vdi.virtual_size, physical=-used)
         call.db.delete(vdi)
-
-
-_KNOWN_TO_BACKENDS = (
-    "uuid",
-    "name_label",
-    "name_description",
-    "virtual_size",
-    "type",
-    "location",
-    "managed",
-    "is_a_snapshot",
-    "sm_config",
-)
-
-
-def remembered(vdi: Row) -> dict[str, Any]:
-    """What a backend itself knows of a disk."""
-    return {name: vdi.fields[name] for name in _KNOWN_TO_BACKENDS}
-
-
-def find_again(call: Call, sr: Row, uuid: str) -> Row:
-    """Tell the database of a disk that only the backend knows."""
-    fields = call.lab.storage.forgotten[sr.uuid].pop(uuid)
-    vdi = introduce(call, SR=sr.ref, **fields)
-    used = call.lab.storage.physical(sr, vdi)
-    call.db.update(vdi, physical_utilisation=used)
-    call.lab.storage.account(sr, virtual=vdi.virtual_size, physical=used)
-    return vdi
 
 
 @message("VDI.introduce")
@@ -210,10 +184,12 @@ async def introduce_existing(
 
 
 def _introduced(call: Call, sr: Row, uuid: str, location: str) -> Row:
-    known = call.lab.storage.forgotten[sr.uuid]
-    there = next((k for k, v in known.items() if k == uuid or v["location"] == location), None)
-    if there is not None:
-        return find_again(call, sr, there)
+    kept = call.lab.storage
+    known = kept.known.find(sr, uuid, location)
+    if known is not None:
+        vdi = introduce(call, SR=sr.ref, **known)
+        kept.account(sr, virtual=vdi.virtual_size, physical=kept.physical(sr, vdi))
+        return vdi
     if sr.type == "udev":
         fields = {"uuid": uuid or str(uuids.uuid4()), "location": location, "type": "user"}
         return introduce(call, SR=sr.ref, **fields)

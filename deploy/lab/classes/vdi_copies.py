@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from deploy.lab import storage
+from deploy.lab import disk_locks, storage
 from deploy.lab.attachments import Mode
 from deploy.lab.classes import devices, sm
 from deploy.lab.classes.storage_hosts import machine_for
@@ -92,6 +92,7 @@ async def _branch(
             **{name: vdi.fields[name] for name in _CARRIED},
             **fields,
         )
+        kept.known.remember(sr, branch)
         kept.account(sr, virtual=vdi.virtual_size, physical=used)
     return branch
 
@@ -163,21 +164,21 @@ async def _copy_data(call: Call, vdi: Row, target: Row) -> None:
 async def opened(call: Call, vdi: Row, machine: Machine, mode: Mode) -> AsyncIterator[None]:
     """Have the disk plugged into the machine's control domain while the block runs.
 
-    Raises VDI_READONLY and what `storage.attach` does.
+    Raises VDI_READONLY and what `disk_locks.attach` does.
     """
     if mode == "RW" and vdi.read_only:
         raise XapiError("VDI_READONLY", vdi.ref)
     vbd = _vbd_of_control_domain(call, vdi, machine, mode)
     user = f"{storage.TRANSFER}{vbd.uuid}"
     try:
-        await storage.attach(call.lab, vdi, machine, mode, user)
+        await disk_locks.attach(call.lab, vdi, machine, mode, user)
         call.db.update(vbd, currently_attached=True)
         refresh(call.lab, vdi)
         yield
     finally:
         call.db.delete(vbd)
         if call.db.find("VDI", vdi.ref) is not None:
-            storage.detach(call.lab, vdi, machine, user)
+            disk_locks.detach(call.lab, vdi, machine, user)
             _stamp(call, vdi, mode)
             refresh(call.lab, vdi)
 

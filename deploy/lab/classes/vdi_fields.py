@@ -49,14 +49,18 @@ def db_forget(call: Call, vdi: Row) -> None:
 
 @message("VDI.set_name_label")
 async def set_name_label(call: Call, vdi: Row, value: str) -> None:
-    await update_from_backend(call, vdi)
-    call.db.update(vdi, name_label=value)
+    await _rename(call, vdi, name_label=value)
 
 
 @message("VDI.set_name_description")
 async def set_name_description(call: Call, vdi: Row, value: str) -> None:
+    await _rename(call, vdi, name_description=value)
+
+
+async def _rename(call: Call, vdi: Row, **names: str) -> None:
     await update_from_backend(call, vdi)
-    call.db.update(vdi, name_description=value)
+    call.db.update(vdi, **names)
+    call.lab.storage.known.remember(call.db.get("SR", vdi.SR), vdi)
 
 
 @message("VDI.set_on_boot")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploy.lab import storage
+from deploy.lab import disk_locks
 from deploy.lab.database import Row
 from deploy.lab.errors import XapiError
 from deploy.lab.operations import refresh
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 async def open_disk(lab: Lab, vbd: Row, machine: Machine) -> None:
-    """Open what the VBD points at. Raises what `storage.attach` does."""
+    """Open what the VBD points at. Raises what `disk_locks.attach` does."""
     vdi = None if vbd.empty else lab.db.find("VDI", vbd.VDI)
     if vdi is not None:
-        await storage.attach(lab, vdi, machine, vbd.mode, lab.db.get("VM", vbd.VM).uuid)
+        await disk_locks.attach(lab, vdi, machine, vbd.mode, lab.db.get("VM", vbd.VM).uuid)
 
 
 def close_disk(lab: Lab, vbd: Row, machine: Machine) -> None:
     vdi = None if vbd.empty else lab.db.find("VDI", vbd.VDI)
     if vdi is not None:
-        storage.detach(lab, vdi, machine, lab.db.get("VM", vbd.VM).uuid)
+        disk_locks.detach(lab, vdi, machine, lab.db.get("VM", vbd.VM).uuid)
 
 
 def show_disk(lab: Lab, vbd: Row) -> None:
@@ -75,4 +75,4 @@ def _close(lab: Lab, vm: Row, machine: Machine, uuid: str) -> None:
     if vdi is None:
         lab.storage.attachments.closed(machine, uuid, vm.uuid)
     else:
-        storage.detach(lab, vdi, machine, vm.uuid)
+        disk_locks.detach(lab, vdi, machine, vm.uuid)

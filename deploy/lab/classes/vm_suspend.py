@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from deploy.lab import domains
 from deploy.lab.classes import vbd_operations, vm_disks
+from deploy.lab.classes.devices import linux_name
 from deploy.lab.classes.host_operations import given_to_host
 from deploy.lab.classes.suspend_image import drop_image, make_image
 from deploy.lab.classes.vm_lifecycle import check_operation, reset_to
@@ -61,7 +62,9 @@ def _end_domain(call: Call, vm: Row, machine: Machine) -> None:
     if not call.lab.config.hypervisor.keeps_devices:
         for cls, refs in (("VBD", vm.VBDs), ("VIF", vm.VIFs)):
             for device in call.db.rows(cls, refs):
-                call.db.update(device, currently_attached=False)
+                # The recorded one knew disks by their names, and lost sight of renamed ones.
+                if cls == "VIF" or device.device == linux_name(device.userdevice):
+                    call.db.update(device, currently_attached=False)
     if guest is not None:
         guest.freeze()
         call.lab.sleeping[vm.uuid] = guest

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from deploy.lab.lab import Lab
 from deploy.lab.tests.storing import Disks, disks_of, storage_lab
 from deploy.lab.tests.vms import error_of
 
@@ -123,3 +124,24 @@ def test_starting_a_vm_whose_silent_host_still_runs_it_is_found_out(client: Disk
     client.api.VM.start_on(vm, client.hosts["h2"], False, False)
     kinds = {v.kind for v in client.lab.do(lambda lab: lab.detector.violations)}
     assert kinds == {"vm_runs_twice", "disk_written_twice"}
+
+
+def test_storage_knows_better_than_an_old_copy_of_the_database(client: Disks) -> None:
+    """A new coordinator scans what it has: disks made since are found, destroyed ones go."""
+    nfs = client.shared_storage()
+    gone = client.create(nfs)
+    client.lab.do(lambda lab: lab.coordination.sync())
+    made = client.create(nfs)
+    client.write(made, 0, b"made")
+    uuids = [client.api.VDI.get_uuid(vdi) for vdi in (gone, made)]
+    client.api.VDI.destroy(gone)
+
+    def take_over(lab: Lab) -> None:
+        lab.machine("h1").power_off()
+        lab.spawn(lab.coordination.become_coordinator(lab.machine("h2")))
+
+    client.lab.do(take_over)
+    client.lab.clock.advance(120.0)
+    known = client.lab.do(lambda lab: lab.db.tables["VDI"].by_uuid.copy())
+    assert uuids[0] not in known
+    assert client.read(known[uuids[1]], 0, 4) == b"made"
