@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import hashlib
 import json
 import logging
@@ -22,6 +23,7 @@ from typing import Any
 from deploy.lab.lab import GIB, Config
 from deploy.lab.server import LabServer, start_on_a_free_port
 from deploy.lab.state import StateFile, WrongState
+from deploy.lab.xenopsd import Durations
 
 MOST_HOSTS = 64
 """Hosts of one pool (XAPI.md 7)."""
@@ -53,6 +55,15 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--cpus", type=int, default=16, help="CPUs per host (16)")
     parser.add_argument("--rate", type=float, default=1.0, help="lab seconds per real second")
     parser.add_argument("--seed", type=int, default=0, help="of everything drawn at random")
+    parser.add_argument(
+        "--duration",
+        action="append",
+        default=[],
+        type=_duration,
+        metavar="NAME=SECONDS",
+        help="how long something takes, of: "
+        + ", ".join(f"{f.name} ({f.default:g})" for f in dataclasses.fields(Durations)),
+    )
     parser.add_argument("--no-tls", action="store_true", help="plain HTTP, for looking inside")
     options = parser.parse_args(arguments)
     if not 1 <= options.hosts <= MOST_HOSTS:
@@ -60,6 +71,16 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     if options.rate < 0:
         parser.error("--rate must not be negative")
     return options
+
+
+def _duration(text: str) -> tuple[str, float]:
+    name, _, seconds = text.partition("=")
+    if name not in {field.name for field in dataclasses.fields(Durations)}:
+        raise argparse.ArgumentTypeError(f"there is no duration {name!r}; --help lists them")
+    try:
+        return name, max(0.0, float(seconds))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{seconds!r} is no number of seconds") from None
 
 
 async def _run(options: argparse.Namespace) -> int:
@@ -74,6 +95,7 @@ async def _run(options: argparse.Namespace) -> int:
         port=options.port,
         bmc_port=options.bmc_port,
         control_port=options.control_port,
+        durations=Durations(**dict(options.duration)),
     )
     if password := _password(options):
         config.password = password

@@ -123,6 +123,7 @@ class Control:
                 "hosts": [_describe(machine) for machine in lab.machines.values()],
                 "faults": len(lab.faults.rules),
                 "violations": len(lab.detector.violations),
+                "durations": dataclasses.asdict(lab.config.durations),
             }
         )
 

@@ -141,6 +141,8 @@ class Lab:
 
     async def run(self) -> None:
         """The daemon's periodic work, until cancelled."""
+        if self.pool.ha_enabled:
+            self.spawn(self.failover.run())
         while True:
             await self.clock.sleep(COLLECTOR_PERIOD)
             self.tasks.collect()

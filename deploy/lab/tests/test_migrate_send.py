@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def _local_vm(vms: Vms) -> tuple[str, str]:
 def test_a_vm_takes_its_local_disk_along(vms: Vms) -> None:
     vm, disk = _local_vm(vms)
     there = vms.local_storage("h2")
-    options = (_destination(vms, "h2"), True, {disk: there}, {}, {})
+    options: tuple[Any, ...] = (_destination(vms, "h2"), True, {disk: there}, {}, {})
     vms.api.VM.assert_can_migrate(vm, *options)
     assert vms.api.VM.migrate_send(vm, *options) == vm
     moved = vms.api.VBD.get_VDI(vms.api.VM.get_VBDs(vm)[0])
