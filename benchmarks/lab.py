@@ -103,7 +103,7 @@ def populate(lab: RunningLab, vms: int) -> None:
     address, port = lab.url.removeprefix("http://").split(":")
     client = Client(address, int(port), lab.password)
     hosts = client.call("host.get_all")
-    network = client.call("network.get_all")[0]
+    network = client.call("network.get_all_where", 'field "bridge" = "xenbr0"')[0]
     storage = client.call("SR.get_by_name_label", "Local storage")
     for number in range(vms):
         vm = client.call("VM.create", VM_RECORD | {"name_label": f"vm-{number:05}"})
@@ -207,6 +207,7 @@ def pool(vms: int) -> Iterator[Pool]:
     stop = threading.Event()
     followers: list[threading.Thread] = []
     try:
+        theirs.close()  # so that its death is seen here as the end of the pipe
         if not ours.poll(900):
             raise TimeoutError(f"the pool of {vms} VMs was not ready after 15 minutes")
         address, port, password = ours.recv()
