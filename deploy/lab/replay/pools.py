@@ -155,6 +155,7 @@ def fresh_lab(rate: float = RATE, *, sides: bool = False) -> Iterator[Pool]:
             password=rules.PASSWORD,
             guest_boot_seconds=0.0,
             hypervisor=RECORDED_HYPERVISOR,
+            base_copies=False,
             durations=Durations(forward=0.05),
         ) as lab,
         contextlib.closing(LabPool(lab, rate)) as pool,
