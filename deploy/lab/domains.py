@@ -258,9 +258,15 @@ async def _cancelled_late(call: Call) -> None:
 
 
 async def reboot(call: Call, vm: Row, machine: Machine, *, clean: bool) -> None:
-    """A new domain in the place of the old one."""
+    """A new domain in the place of the old one.
+
+    Raises VM_BAD_POWER_STATE when the old one went while this waited its turn.
+    """
     lab = call.lab
     async with machine.xenopsd.turn(vm.uuid):
+        if vm.uuid not in machine.domains:
+            expected = "running" if clean else "paused, running"
+            raise XapiError("VM_BAD_POWER_STATE", vm.ref, expected, vm.power_state.lower())
         if clean:
             await ask(call, vm, machine, "reboot")
         passed_cancel_points(call, 17 if clean else 16)
