@@ -12,6 +12,7 @@ down, and may end by itself. How it behaves is chosen per VM by words in other_c
     exit=S crash=S reboot=S ends so many seconds after it has booted
     ip=ADDRESS              reports this address for its first interface (default: the addresses
                             that its interfaces are locked to)
+    tell=KEY:VALUE          writes vm-data/KEY once it has booted; may be given several times
 
 A guest that is frozen (paused, suspended, in migration) is out of time: its timers stand still.
 """
@@ -69,6 +70,7 @@ class Behaviour:
     end: End | None = None
     end_after: float = 0.0
     ip: str = ""
+    vm_data: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, lab: Lab, vm: Row) -> Behaviour:
@@ -79,6 +81,9 @@ class Behaviour:
             chosen |= _WORDS.get(word, {})
             if name == "ip":
                 chosen["ip"] = value
+            elif name == "tell" and ":" in value:
+                key, _, text = value.partition(":")
+                chosen["vm_data"] = (*chosen.get("vm_data", ()), (key, text))
             elif name in ("boot", "exit", "crash", "reboot") and _is_number(value):
                 if name == "boot":
                     chosen["boot"] = float(value)
@@ -221,6 +226,8 @@ class Guest:
         self.say(f"{self.vm.name_label} is up")
         if self.behaviour.drivers:
             self.report()
+        for key, value in self.behaviour.vm_data:
+            self.write_vm_data(key, value)
 
     # --- what the world sees of it
 

@@ -102,11 +102,13 @@ class Xenopsd:
     async def turn(self, vm: str) -> AsyncIterator[None]:
         """Wait for this VM's queue (`vm` is a uuid) and then for a free worker."""
         queue = self._queues.setdefault(vm, asyncio.Lock())
-        async with queue, self._workers:
-            self.check_alive(self.machine.life)
-            yield
-        if not queue.locked():
-            self._queues.pop(vm, None)
+        try:
+            async with queue, self._workers:
+                self.check_alive(self.machine.life)
+                yield
+        finally:
+            if not queue.locked() and self._queues.get(vm) is queue:
+                del self._queues[vm]
 
     async def work(self, seconds: float) -> None:
         """Be busy. Raises CANNOT_CONTACT_HOST when the machine goes down meanwhile."""

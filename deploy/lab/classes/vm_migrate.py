@@ -98,6 +98,9 @@ async def move(
         target.domains[vm.uuid] = guest
         guest.on_end = target.guest_ended
         _settle(call, vm, target)
+        if guest.ended is not None:
+            # It ended on the way, when the source still had to answer for it.
+            target.guest_ended(guest, guest.ended)
 
 
 async def _hand_over_disks(

@@ -180,6 +180,22 @@ def test_what_a_guest_writes_below_vm_data_comes_back(vms: Vms) -> None:
     assert vms.api.VM.get_xenstore_data(vm) == {"vm-data/exit": "3"}
 
 
+def test_a_guest_tells_what_it_was_given_to_tell(vms: Vms) -> None:
+    vm = _start(vms, "tell=ready:1 tell=port:8080")
+    vms.lab.clock.advance(10)
+    assert vms.api.VM.get_xenstore_data(vm) == {"vm-data/ready": "1", "vm-data/port": "8080"}
+
+
+def test_a_crash_on_the_way_to_another_host_is_noticed_there(vms: Vms) -> None:
+    vm = _start(vms, "")
+    uuid = vms.api.VM.get_uuid(vm)
+    vms.lab.clock.advance(10)
+    vms.session.xenapi_request("Async.VM.pool_migrate", (vm, vms.hosts["h1"], {}))
+    vms.lab.do(lambda lab: lab.machine("h2").domains[uuid].tell("crash"))
+    vms.lab.clock.advance(5)
+    assert vms.state(vm) == "Halted"
+
+
 def test_a_guest_that_never_boots_does_not_suspend_cleanly(vms: Vms) -> None:
     vm = _start(vms, "boot-fails")
     vms.lab.clock.advance(60)

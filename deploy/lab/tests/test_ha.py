@@ -28,8 +28,8 @@ def _arm(vms: Vms) -> None:
     vms.api.pool.enable_ha([vms.shared_storage()], {})
 
 
-def _protected(vms: Vms, host: str, priority: str = "restart", **options: int) -> str:
-    vm = vms.vm(**options)
+def _protected(vms: Vms, host: str, priority: str = "restart") -> str:
+    vm = vms.vm()
     vms.api.VM.set_ha_restart_priority(vm, priority)
     vms.api.VM.start_on(vm, vms.hosts[host], False, False)
     return vm

@@ -58,6 +58,31 @@ def test_a_dead_host_is_declared_so_and_its_vms_start_elsewhere(vms: Vms) -> Non
     assert vms.where(vm) in ("h1", "h2")
 
 
+def _with_a_disk_on(vms: Vms, host: str) -> str:
+    vm = vms.vm()
+    vms.give_disk(vm, vms.disk(vms.shared_storage()))
+    vms.api.VM.start_on(vm, vms.hosts[host], False, False)
+    return vm
+
+
+def test_resetting_a_vm_leaves_the_dead_hosts_lock_on_its_disk(vms: Vms) -> None:
+    vm = _with_a_disk_on(vms, "h3")
+    vms.lab.do(lambda lab: lab.machine("h3").power_off())
+    vms.api.VM.power_state_reset(vm)
+    answer = error_of(vms.api.VM.start_on, vm, vms.hosts["h2"], False, False)
+    assert answer[0] == "SR_BACKEND_FAILURE_46"
+    assert vms.state(vm) == "Halted"
+
+
+def test_declaring_a_host_dead_frees_its_disks(vms: Vms) -> None:
+    vm = _with_a_disk_on(vms, "h3")
+    vms.lab.do(lambda lab: lab.machine("h3").power_off())
+    vms.api.host.declare_dead(vms.hosts["h3"])
+    vms.api.VM.start_on(vm, vms.hosts["h2"], False, False)
+    assert vms.where(vm) == "h2"
+    assert vms.lab.do(lambda lab: lab.detector.violations) == []
+
+
 def test_a_host_comes_back_empty_and_enabled(vms: Vms) -> None:
     vm = vms.started("h3")
     vms.lab.do(lambda lab: lab.machine("h3").power_off())
