@@ -61,7 +61,7 @@ def test_every_remaining_difference_is_known(results: list[ScenarioResult]) -> N
 @pytest.mark.slow
 def test_nothing_known_has_been_mended_unnoticed(results: list[ScenarioResult]) -> None:
     steps = {(r.scenario, s.index): s for r in results for s in r.steps}
-    stale = [e for e in ACCEPTED if steps[e.scenario, e.step].agrees]
+    stale = [e for e in ACCEPTED if not e.sometimes and steps[e.scenario, e.step].agrees]
     assert stale == []
 
 
