@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.demo import processes
@@ -44,7 +45,7 @@ def up(place: Place, console: Console) -> int:
     try:
         with place.sockets() as sockets, Supervisor(console) as supervisor:
             environment, address = _raise_page(place, supervisor, sockets)
-            console.plain(_welcome(place, address, time.time() - began))
+            console.plain(_welcome(place, address, time.time() - began, environment))
             # Not needed to look around, and each takes a second or two of a core to start.
             for child in processes.workers(environment):
                 supervisor.start(child)
@@ -111,17 +112,19 @@ def _our_environment(place: Place, *, colors: bool) -> dict[str, str]:
 
 
 def _start_lab(place: Place, supervisor: Supervisor, ports: dict[str, int]) -> dict[str, str]:
-    password = place.secret("lab-password")
+    place.secret("lab-password")
     supervisor.start(
         processes.lab(
             port=ports["lab"],
             control_port=ports["control"],
             state=str(place.path("lab.state")),
-            password=password,
+            info=str(place.path("lab.json")),
+            password_file=str(place.path("lab-password")),
         )
     )
     return {
         "XAPI_URL": f"https://{processes.LAB_COORDINATOR}:{ports['lab']}",
+        "LAB_CONTROL": f"http://{processes.WEB_ADDRESS}:{ports['control']}",
         "XAPI_USERNAME": "root",
         "XAPI_PASSWORD_FILE": str(place.path("lab-password")),
     }
@@ -135,16 +138,30 @@ def _keep(place: Place, environment: dict[str, str]) -> None:
     file.write_text("".join(lines), encoding="utf-8")
 
 
-def _welcome(place: Place, address: str, seconds: float) -> str:
+def _welcome(place: Place, address: str, seconds: float, environment: Mapping[str, str]) -> str:
     password = place.secret("operator-password")
     return f"""
     Bulkhead is ready in {seconds:.1f} s
 
       operator's console   {address}/console/
       login                {OPERATOR} / {password}
+{_lab(place, environment)}
       kept in              {place.folder} (`make demo-reset` forgets it)
 
     Ctrl-C stops everything.
+"""
+
+
+def _lab(place: Place, environment: Mapping[str, str]) -> str:
+    """How to reach the lab's pool, and what to try with it; nothing about a pool that is not ours."""
+    if "LAB_CONTROL" not in environment:
+        return ""
+    control = environment["LAB_CONTROL"]
+    json = "-H 'Content-Type: application/json'"
+    return f"""
+      its pool's XAPI      {environment["XAPI_URL"]}, root / {place.secret("lab-password")}
+      try                  curl {json} -d '{{"state": "off"}}' {control}/hosts/h3/power
+                           cuts the power of host h3; "on" brings it back
 """
 
 

@@ -29,14 +29,14 @@ def server(service: Service) -> Child:
     )
 
 
-def lab(*, port: int, control_port: int, state: str, password: str) -> Child:
+def lab(*, port: int, control_port: int, state: str, info: str, password_file: str) -> Child:
     """The pool of simulated hosts; prints a line that starts with "ready" when it serves."""
     return Child(
         name="lab",
         argv=[
             *(sys.executable, "-u", "-m", "deploy.lab", "--hosts", str(LAB_HOSTS)),
             *("--port", str(port), "--control-port", str(control_port)),
-            *("--state", state, "--rate", "1", "--password", password),
+            *("--state", state, "--info", info, "--password-file", password_file),
         ],
         cwd=str(ROOT),
         stage=_LAB,

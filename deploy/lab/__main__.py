@@ -49,7 +49,6 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--state", type=Path, help="file that keeps the pool between runs")
     parser.add_argument("--info", type=Path, help="file to write addresses and passwords to")
     parser.add_argument("--password-file", type=Path, help="root's password; default: made up")
-    parser.add_argument("--password", help="root's password, for a throw-away lab")
     parser.add_argument("--name", default="lab", help="name_label of the pool")
     parser.add_argument("--memory", type=int, default=64, help="GiB of memory per host (64)")
     parser.add_argument("--cpus", type=int, default=16, help="CPUs per host (16)")
@@ -115,7 +114,7 @@ async def _run(options: argparse.Namespace) -> int:
 def _password(options: argparse.Namespace) -> str | None:
     if options.password_file:
         return str(options.password_file.read_text(encoding="utf-8").strip())
-    return options.password or None
+    return None
 
 
 def describe(server: LabServer) -> dict[str, Any]:

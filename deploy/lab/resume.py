@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from deploy.lab.lab import Lab
     from deploy.lab.state import StateFile
 
-KEPT = ("powered", "toolstack", "reachable", "isolated", "clock_skew", "bmc_fault")
+KEPT = (
+    "powered",
+    "toolstack",
+    "reachable",
+    "isolated",
+    "auto_enable",
+    "clock_skew",
+    "bmc_fault",
+)
 
 
 def save(lab: Lab, state: StateFile) -> None:
