@@ -161,7 +161,9 @@ def _lab(place: Place, environment: Mapping[str, str]) -> str:
     return f"""
       its pool's XAPI      {environment["XAPI_URL"]}, root / {place.secret("lab-password")}
       try                  curl {json} -d '{{"state": "off"}}' {control}/hosts/h3/power
-                           cuts the power of host h3; "on" brings it back
+                           cuts the power of host h3 ("on" brings it back). XAPI notices after ten
+                           minutes, or at once when its clock is moved:
+                           curl {json} -d '{{"advance": 700}}' {control}/clock
 """
 
 
