@@ -49,6 +49,7 @@ async def endure() -> tuple[Tally, list[str], list[float]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 300)
 def test_fifty_clients_calling_at_random_find_no_error_of_the_labs_own(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
