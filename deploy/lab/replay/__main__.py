@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from deploy.lab.replay import report
-from deploy.lab.replay.compare import Difference
+from deploy.lab.replay.places import Difference
 from deploy.lab.replay.player import Player, ScenarioResult, StepResult
 from deploy.lab.replay.pools import RATE, Pool, RunningPool, fresh_lab
 from deploy.lab.replay.recording import Recording, load_all

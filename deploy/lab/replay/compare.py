@@ -5,75 +5,16 @@ from __future__ import annotations
 import itertools
 import re
 import xmlrpc.client
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from deploy.lab.replay import metadata, rules
-from deploy.lab.replay.names import NAME, Names, is_name, is_reference, kind_of
+from deploy.lab.replay.matching import Matching
+from deploy.lab.replay.names import NAME, Names, is_name, is_reference
+from deploy.lab.replay.places import MISSING, Difference, Facts, Place
+from deploy.lab.replay.texts import Texts
 from deploy.lab.replay.wire import from_python
-
-SEARCH_LIMIT = 2000
-"""Pairs tried when the members of two sets are matched before the best so far is taken."""
-
-MISSING = "(missing)"
-NOTHING = "(nothing)"
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One place where ours is not as recorded."""
-
-    path: str
-    expected: Any
-    got: Any
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where in an answer we are: decides which rules hold."""
-
-    path: str = "result"
-    call: str = ""
-    class_name: str = ""
-    field: str = ""
-    key: str = ""
-    subject: str = ""
-    """The object that the record belongs to, as this pool calls it."""
-    partial: bool = False
-    """Only some members were recorded."""
-    initial: bool = False
-    """The answer is event.from's first: it shows what other scenarios left, too."""
-
-    def at(self, step: str) -> str:
-        return f"{self.path}.{step}"
-
-    def in_record(self, class_name: str, subject: str = "") -> Place:
-        return replace(self, class_name=class_name, field="", key="", subject=subject)
-
-
-@dataclass
-class Facts:
-    """What a scenario knows of this pool, beside names."""
-
-    addresses: Mapping[str, str] = field(default_factory=dict)
-    """Management address by the number that the test pool's had ("1" is h1's)."""
-    hosts: frozenset[str] = frozenset()
-    """References and uuids of the pool's hosts."""
-    host_names: frozenset[str] = frozenset()
-    placed_at_random: set[str] = field(default_factory=set)
-    """VMs whose host the pool chose itself."""
-    started: set[str] = field(default_factory=set)
-    """VMs that were ever started."""
-    any_placed_at_random: bool = False
-    foreign: frozenset[str] = frozenset()
-    """Names that only lists of everything show: they may be other scenarios' objects."""
-    offsets: dict[str, int] = field(default_factory=dict)
-    """How many more objects of a class there were when it was first counted."""
-    canonical: Mapping[str, str] = field(default_factory=dict)
-    """Class names by their lower-case form."""
-    identify: Callable[[Sequence[str], Sequence[str]], list[tuple[str, str]]] | None = None
-    """Tells which of several new objects is which, by their records."""
 
 
 class Comparison:
@@ -82,7 +23,7 @@ class Comparison:
     def __init__(self, names: Names, facts: Facts) -> None:
         self.names = names
         self.facts = facts
-        self._tries = 0
+        self._texts = Texts(names, facts)
 
     # --- whole answers ---------------------------------------------------------------------------
 
@@ -155,64 +96,13 @@ class Comparison:
     def _text(self, expected: str, got: Any, place: Place) -> list[Difference]:
         if not isinstance(got, str):
             return [Difference(place.path, expected, got)]
-        if self._same_text(expected, got, place):
+        if place.class_name == "task" and place.field == "result" and "<value>" in expected:
+            same = self._same_task_result(expected, got, place)
+        else:
+            same = self._texts.agree(expected, got, place)
+        if same:
             return []
         return [Difference(place.path, self.shown(expected), got)]
-
-    def _same_text(self, expected: str, got: str, place: Place) -> bool:
-        if kind := self._lenient_name(expected):
-            # Token numbers are not compared; the name keeps the value it was bound to first.
-            return re.fullmatch(kind, got) is not None
-        if rules.is_rounded_size(place.class_name, place.field) and expected.isdigit():
-            return got.isdigit() and abs(int(expected) - int(got)) <= rules.ROUNDING
-        if f"{place.class_name}.{place.field}" == "network.bridge" and (
-            rules.XAPI_BRIDGE.fullmatch(expected) and rules.XAPI_BRIDGE.fullmatch(got)
-        ):
-            return True
-        if rules.FINGERPRINT.fullmatch(expected):
-            return True
-        if place.class_name == "task" and place.field == "result" and "<value>" in expected:
-            return self._same_task_result(expected, got, place)
-        if place.field == "last_booted_record":
-            expected, got = (rules.DOMID_IN_TEXT.sub(r"\1-", text) for text in (expected, got))
-        mark = self.names.mark()
-        if self.names.match(self._address(expected), got):
-            return True
-        self.names.undo(mark)
-        return self._same_placement(expected, got, place)
-
-    def _lenient_name(self, expected: str) -> str | None:
-        if expected in self.names and is_name(expected) and kind_of(expected) == "token":
-            return r"\d{20},\d{20}"
-        return None
-
-    def _address(self, text: str) -> str:
-        return rules.ADDRESS.sub(
-            lambda found: self.facts.addresses.get(found.group(1), found.group()), text
-        )
-
-    def _same_placement(self, expected: str, got: str, place: Place) -> bool:
-        """Whether two texts differ only by the host that the pool chose itself."""
-        name = f"{place.class_name}.{place.field}"
-        if name in rules.PLACED_FIELDS and is_name(expected) and kind_of(expected) == "host":
-            if place.class_name == "task":
-                return got in self.facts.hosts
-            chosen = place.subject in self.facts.placed_at_random
-            return chosen and got in self.facts.hosts
-        if name == "message.body" and self.facts.any_placed_at_random:
-            return self._same_message(expected, got)
-        return False
-
-    def _same_message(self, expected: str, got: str) -> bool:
-        host = "|".join(map(re.escape, sorted(self.facts.host_names))) or "h[0-9]+"
-        pattern = re.escape(self._filled(expected))
-        pattern = re.sub(r"(host(?::\\ |\\ '))h\d+", rf"\1(?:{host})", pattern)
-        for known in self.facts.hosts:
-            pattern = pattern.replace(re.escape(known), "[0-9a-f-]{36}")
-        return re.fullmatch(pattern, got) is not None
-
-    def _filled(self, text: str) -> str:
-        return NAME.sub(lambda found: self.names.values.get(found.group(), found.group()), text)
 
     def _same_task_result(self, expected: str, got: str, place: Place) -> bool:
         """Compare a task's result, which is XML in a string, as the value it stands for."""
@@ -277,7 +167,7 @@ class Comparison:
             if self.names.unbound_in(key):
                 unsure[key] = value
                 continue
-            actual = self._filled(key)
+            actual = self._texts.filled(key)
             inner = self._member(place, key, actual, records=records)
             if actual in rest:
                 found += self.value(value, rest.pop(actual), inner)
@@ -461,14 +351,14 @@ class Comparison:
         rest = list(got)
         unsure = []
         for member in expected:
-            filled = self._filled(member) if isinstance(member, str) else None
+            filled = self._texts.filled(member) if isinstance(member, str) else None
             if filled is not None and not self.names.unbound_in(member) and filled in rest:
                 rest.remove(filled)
             else:
                 unsure.append(member)
         self._identify(unsure, rest)
-        self._tries = 0
-        pairs = self._assign(unsure, rest, place)
+        inside = replace(place, field="", partial=False)
+        pairs = Matching(self.names, lambda e, g: self.value(e, g, inside), unsure, rest).pairs()
         found = []
         for number, member in enumerate(unsure):
             inner = replace(place, path=f"{place.path}[{_label(member)}]", field="", partial=False)
@@ -501,69 +391,6 @@ class Comparison:
         for name, value in self.facts.identify(unbound, candidates):
             self.names.bind(name, value)
 
-    def _assign(self, expected: Sequence[Any], got: Sequence[Any], place: Place) -> dict[int, int]:
-        """Which member of ours stands for which recorded one: all alike if possible, else the best."""
-        pairs = self._perfect(0, expected, got, place, {})
-        if pairs is not None:
-            return pairs
-        costs = []
-        for i, j in itertools.product(range(len(expected)), range(len(got))):
-            cost = self._cost(expected[i], got[j], place)
-            if cost is not None:
-                costs.append((cost, i, j))
-        best: dict[int, int] = {}
-        for _, i, j in sorted(costs):
-            if i not in best and j not in best.values():
-                best[i] = j
-        return best
-
-    def _perfect(
-        self,
-        number: int,
-        expected: Sequence[Any],
-        got: Sequence[Any],
-        place: Place,
-        pairs: dict[int, int],
-    ) -> dict[int, int] | None:
-        if number == len(expected):
-            return dict(pairs)
-        for j in range(len(got)):
-            if j in pairs.values():
-                continue
-            self._tries += 1
-            if self._tries > SEARCH_LIMIT:
-                return None
-            mark = self.names.mark()
-            if _may_pair(expected[number], got[j]) and not self.value(
-                expected[number], got[j], replace(place, field="", partial=False)
-            ):
-                found = self._perfect(number + 1, expected, got, place, {**pairs, number: j})
-                if found is not None:
-                    self.names.undo(mark)
-                    return found
-            self.names.undo(mark)
-        return None
-
-    def _cost(self, expected: Any, got: Any, place: Place) -> int | None:
-        """How much two members differ; None when they cannot be meant for each other."""
-        if not _may_pair(expected, got):
-            return None
-        mark = self.names.mark()
-        found = self.value(expected, got, replace(place, field="", partial=False))
-        self.names.undo(mark)
-        if not isinstance(expected, dict):
-            return None if found else 0
-        if any(d.path.endswith((".ref", ".class", ".operation")) for d in found):
-            return None
-        return len(found)
-
-
-def _may_pair(expected: Any, got: Any) -> bool:
-    """A quick look, so that long sets are not compared member by member in vain."""
-    if isinstance(expected, dict) and isinstance(got, dict) and "operation" in expected:
-        return all(expected.get(key) == got.get(key) for key in ("operation", "class"))
-    return type(expected) is type(got)
-
 
 def _reference(member: Any) -> Any:
     return member.get("ref") if isinstance(member, dict) else member
@@ -587,7 +414,3 @@ def _parse_value(text: str) -> Any:
     inner = f"<methodResponse><params><param>{text}</param></params></methodResponse>"
     (value,), _ = xmlrpc.client.loads(inner)
     return from_python(value)
-
-
-def merge(differences: Iterable[list[Difference]]) -> list[Difference]:
-    return [difference for some in differences for difference in some]

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from deploy.lab.replay import rules
-from deploy.lab.replay.compare import MISSING, Comparison, Difference, Place
+from deploy.lab.replay.compare import Comparison
+from deploy.lab.replay.places import MISSING, Difference, Place
 from deploy.lab.replay.wire import Answer
 
 FromEvents = Callable[[Sequence[str], str, float], Answer]

@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from deploy.lab.replay.compare import Comparison, Place
+from deploy.lab.replay.compare import Comparison
 from deploy.lab.replay.names import VALUES, Names, is_name, kind_of
+from deploy.lab.replay.places import Place
 from deploy.lab.replay.prepare import CallFailed, Inventory
 from deploy.lab.replay.recording import Recording, Step
 

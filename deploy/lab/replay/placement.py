@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from deploy.lab.replay.compare import Facts
+from deploy.lab.replay.places import Facts
 
 NULL = "OpaqueRef:NULL"
 

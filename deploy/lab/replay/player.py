@@ -6,23 +6,32 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from deploy.lab.replay import raw_requests, rules
-from deploy.lab.replay.compare import MISSING, Comparison, Difference, Facts, Place
+from deploy.lab.replay.compare import Comparison
 from deploy.lab.replay.follow import FollowComparison, Follower, recorded_tracks
 from deploy.lab.replay.late import LateBinder
 from deploy.lab.replay.names import Names, Unbound
 from deploy.lab.replay.placement import Placement
+from deploy.lab.replay.places import MISSING, Difference, Facts, Place
 from deploy.lab.replay.pools import Pool
 from deploy.lab.replay.prepare import CallFailed, Inventory, bind_fixed, facts_of, take_inventory
-from deploy.lab.replay.recording import Recording, Step, leaves_of
-from deploy.lab.replay.rrd import form
-from deploy.lab.replay.wire import TIMEOUT, Answer, Endpoint, RawResponse, json_request
+from deploy.lab.replay.recording import (
+    Recording,
+    Step,
+    duration_of,
+    leaves_of,
+    outcome_of,
+    title_of,
+    words_in,
+)
+from deploy.lab.replay.replies import Replies, place_of
+from deploy.lab.replay.wire import TIMEOUT, Answer, Endpoint, json_request
 
 POLL = 0.02
 """Real seconds between two looks of a `wait`."""
@@ -75,7 +84,7 @@ class Player:
             why = f"The pool could not be prepared: {error}"
             differences = [Difference("preparation", "a pool", why)]
             steps = [
-                StepResult(index, _title(step), list(differences))
+                StepResult(index, title_of(step), list(differences))
                 for index, step in self._recording.leaves()
             ]
             return ScenarioResult(self._recording.scenario, steps, [why])
@@ -102,10 +111,11 @@ class Player:
 
     def _set_up(self, inventory: Inventory) -> None:
         facts: Facts = facts_of(inventory)
-        facts.canonical = _canonical_names(self._recording)
+        facts.canonical = self._recording.class_names()
         facts.foreign = self._recording.foreign_names()
         self._facts = facts
         self._comparison = Comparison(self._names, facts)
+        self._replies = Replies(self._comparison)
         self._placement = Placement(facts)
         self._late = LateBinder(
             self._recording, inventory, self._comparison, self._ask, self._log_in
@@ -143,8 +153,8 @@ class Player:
         try:
             differences = play()
         except Exception as error:
-            differences = [Difference("step", _outcome(step), f"{type(error).__name__}: {error}")]
-        self._results.append(StepResult(index, _title(step), differences))
+            differences = [Difference("step", outcome_of(step), f"{type(error).__name__}: {error}")]
+        self._results.append(StepResult(index, title_of(step), differences))
 
     def _guarded(self, index: str, step: Step, play: Callable[[], None]) -> None:
         """Play a container; whatever part of it was not counted counts as different."""
@@ -155,7 +165,7 @@ class Player:
             for inner, part in leaves_of(index, step):
                 if inner not in done:
                     difference = Difference("step", "played", f"{type(error).__name__}: {error}")
-                    self._results.append(StepResult(inner, _title(part), [difference]))
+                    self._results.append(StepResult(inner, title_of(part), [difference]))
 
     def _single(self, step: Step) -> list[Difference]:
         kinds: dict[str, Callable[[Step], list[Difference]]] = {
@@ -171,7 +181,7 @@ class Player:
         play = kinds.get(str(step.get("via")))
         if play is None:
             return [Difference("via", step.get("via"), "a kind of step that is not known")]
-        with self._pool.hurried(_duration(step)):
+        with self._pool.hurried(duration_of(step)):
             return play(step)
 
     # --- sending ---------------------------------------------------------------------------------
@@ -229,7 +239,7 @@ class Player:
     def _xmlrpc(self, step: Step) -> list[Difference]:
         args = self._arguments(step)
         self._foresee(str(step["call"]), args)
-        answer, took = self._timed(lambda: _call(self._endpoint(step), str(step["call"]), args))
+        answer, took = self._timed(lambda: self._endpoint(step).ask(str(step["call"]), args))
         return self._compare_answer(step, args, answer, took)
 
     def _foresee(self, call: str, args: Sequence[Any]) -> None:
@@ -258,9 +268,9 @@ class Player:
             if answer.transport is not None:
                 return self._transport(step["transport"], answer.transport)
         elif answer.error is None and answer.transport is None:
-            place = _place(step, args)
+            place = place_of(step, args)
             return self._comparison.result(place.call, step.get("result"), answer.result, place)
-        return [Difference("answer", _outcome(step), _shown(answer))]
+        return [Difference("answer", outcome_of(step), answer.shown)]
 
     def _transport(self, expected: Mapping[str, Any], got: Mapping[str, Any]) -> list[Difference]:
         if "Code" not in expected:
@@ -295,28 +305,7 @@ class Player:
             return [*found, Difference("reply", step.get("reply"), reply.text)]
         if isinstance(content, dict) and "result" in content:
             self._placement.observe(str(step["call"]), args, content["result"])
-        return found + self._json_reply(step, args, step.get("reply"), content)
-
-    def _json_reply(
-        self, step: Step, args: Sequence[Any], expected: Any, got: Any
-    ) -> list[Difference]:
-        if not isinstance(expected, dict) or not isinstance(got, dict):
-            return self._comparison.value(expected, got, Place("reply"))
-        found: list[Difference] = []
-        for key in [*expected, *(k for k in got if k not in expected)]:
-            wanted, came = expected.get(key, MISSING), got.get(key, MISSING)
-            path = f"reply.{key}"
-            if key == "error" and _json_error(wanted) and _json_error(came):
-                found += self._comparison.error(_json_error(wanted), _json_error(came), path)
-                if isinstance(wanted, dict) and isinstance(came, dict):
-                    code = Place(f"{path}.code")
-                    found += self._comparison.value(wanted.get("code"), came.get("code"), code)
-            elif key == "result" and MISSING not in (wanted, came):
-                place = replace(_place(step, args), path=path)
-                found += self._comparison.result(place.call, wanted, came, place)
-            else:
-                found += self._comparison.value(wanted, came, Place(path))
-        return found
+        return found + self._replies.json(step, args, step.get("reply"), content)
 
     # --- http --------------------------------------------------------------------------------------
 
@@ -330,37 +319,7 @@ class Player:
         response, took = self._timed(lambda: self._endpoint(step).raw(request, patience=patience))
         if "kept open" in str(expected.get("end")):
             took = (float(step.get("seconds", 0)), took[1])
-        return self._waited(step, took) + self._http_response(text, expected, response)
-
-    def _http_response(
-        self, request: str, expected: Mapping[str, Any], got: RawResponse
-    ) -> list[Difference]:
-        compare = self._comparison.value
-        found = compare(expected["status_line"], got.status_line, Place("status_line"))
-        succeeded = " 200 " in f"{expected['status_line']} "
-        is_rrd = succeeded and rules.is_rrd(request)
-        headers = [_header(h, with_length=not is_rrd) for h in expected["headers"]]
-        came = [_header(h, with_length=not is_rrd) for h in got.headers]
-        found += compare(headers, came, Place("headers"))
-        if is_rrd:
-            return found + _rrd_form(str(expected["body"]), got.body.decode("utf-8", "replace"))
-        if not (succeeded and rules.is_disk_data(request)):
-            found += self._body(expected, got)
-        end = expected.get("end")
-        if isinstance(end, str) and not end.startswith(got.end):
-            found.append(Difference("end", end, got.end))
-        return found
-
-    def _body(self, expected: Mapping[str, Any], got: RawResponse) -> list[Difference]:
-        recorded, body = str(expected["body"]), got.body.decode("utf-8", "replace")
-        cut = int(expected["body_bytes"]) > len(recorded.encode())
-        found = []
-        mark = self._names.mark()
-        if not self._names.match(recorded, body, prefix=cut):
-            self._names.undo(mark)
-            found.append(Difference("body", recorded, body[:600]))
-        size = Place("body_bytes")
-        return found + self._comparison.value(expected["body_bytes"], len(got.body), size)
+        return self._waited(step, took) + self._replies.raw(text, expected, response)
 
     # --- waiting -----------------------------------------------------------------------------------
 
@@ -368,11 +327,11 @@ class Player:
         args = self._arguments(step)
         deadline = time.monotonic() + TIMEOUT
         while True:
-            answer = _call(self._endpoint(step), str(step["call"]), args)
+            answer = self._endpoint(step).ask(str(step["call"]), args)
             if answer.result in step["until"]:
                 break
             if answer.error or answer.transport or time.monotonic() > deadline:
-                return [Difference("answer", step["result"], _shown(answer))]
+                return [Difference("answer", step["result"], answer.shown)]
             time.sleep(POLL)
         return self._comparison.value(step["result"], answer.result, Place())
 
@@ -383,17 +342,17 @@ class Player:
     # --- counts ------------------------------------------------------------------------------------
 
     def _count(self, step: Step) -> list[Difference]:
-        answer = _call(self._endpoint(step), str(step["call"]), self._arguments(step))
+        answer = self._endpoint(step).ask(str(step["call"]), self._arguments(step))
         if not isinstance(answer.result, list | dict):
-            return [Difference("answer", step["count"], _shown(answer))]
+            return [Difference("answer", step["count"], answer.shown)]
         if rules.is_uncounted(str(step["call"])):
             return []
         return self._comparison.value(step["count"], len(answer.result), Place("count"))
 
     def _summary(self, step: Step) -> list[Difference]:
-        answer = _call(self._endpoint(step), str(step["call"]), self._arguments(step))
+        answer = self._endpoint(step).ask(str(step["call"]), self._arguments(step))
         if not isinstance(answer.result, dict):
-            return [Difference("answer", step.get("classes"), _shown(answer))]
+            return [Difference("answer", step.get("classes"), answer.shown)]
         events = answer.result.get("events", [])
         found = []
         for key, part in (("classes", "class"), ("operations", "operation")):
@@ -421,9 +380,7 @@ class Player:
             time.sleep(float(part.get("at", 0.0)) / self._pool.rate)
             endpoint = self._endpoint(part).fresh()
             try:
-                answers[number] = self._timed(
-                    lambda: _call(endpoint, str(part["call"]), args[number])
-                )
+                answers[number] = self._timed(lambda: endpoint.ask(str(part["call"]), args[number]))
             finally:
                 endpoint.close()
 
@@ -432,7 +389,7 @@ class Player:
             for number, part in enumerate(parts)
             if part.get("via") == "xmlrpc"
         ]
-        with self._pool.hurried(max(map(_duration, parts), default=0.0)):
+        with self._pool.hurried(max(map(duration_of, parts), default=0.0)):
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -453,7 +410,7 @@ class Player:
         came: tuple[Answer, tuple[float, float]] | None,
     ) -> list[Difference]:
         if came is None:
-            return [Difference("answer", _outcome(step), f"none within {TIMEOUT:g} s")]
+            return [Difference("answer", outcome_of(step), f"none within {TIMEOUT:g} s")]
         return self._compare_answer(step, args, *came)
 
     def _follow(self, index: str, step: Step) -> None:
@@ -461,8 +418,8 @@ class Player:
         session = self._names.values["<session>"]
         follower = Follower(
             step["classes"],
-            lambda classes, token, timeout: _call(
-                endpoint, "event.from", [session, list(classes), token, timeout]
+            lambda classes, token, timeout: endpoint.ask(
+                "event.from", [session, list(classes), token, timeout]
             ),
         )
         jobs = step["jobs"]
@@ -484,158 +441,10 @@ class Player:
 
     def _control(self, step: Step) -> list[Difference]:
         said = {key: value for key, value in step.items() if key not in ("via", "note", "about")}
-        words = [word.strip("<>").removeprefix("host:") for word in _words(said)]
+        words = [word.strip("<>").removeprefix("host:") for word in words_in(said)]
         hosts = [word for word in words if word[:1] == "h" and word[1:].isdigit()]
         actions = [word for word in words if "_" in word]
         if not hosts or not actions:
             return [Difference("control", dict(step), "a deed that is not understood")]
         self._pool.control(actions[0], hosts[0])
         return []
-
-
-def _duration(step: Step) -> float:
-    """How long a step took when it was recorded, in seconds."""
-    seconds = step.get("seconds")
-    return float(seconds) if isinstance(seconds, int | float) else 0.0
-
-
-def _words(value: Any) -> Iterator[str]:
-    """Every text in a value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from _words(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _words(part)
-
-
-def _call(endpoint: Endpoint, method: str, args: Sequence[Any]) -> Answer:
-    """Send a call; that nobody answers is an answer, too."""
-    try:
-        return endpoint.call(method, args)
-    except (OSError, http.client.HTTPException) as error:
-        return Answer(transport={"Status": "no answer", "why": f"{type(error).__name__}: {error}"})
-
-
-def _place(step: Step, args: Sequence[Any]) -> Place:
-    call = str(step.get("call", ""))
-    if "body" in step:
-        call = _call_in(str(step["body"]))
-    subject = args[1] if len(args) > 1 and isinstance(args[1], str) else ""
-    initial = call == "event.from" and len(args) > 2 and args[2] == ""
-    shortened = "first" in str(step.get("shortened", ""))
-    partial = bool(step.get("partial")) or shortened
-    return Place(call=call, subject=subject, partial=partial, initial=initial)
-
-
-def _call_in(body: str) -> str:
-    try:
-        content = json.loads(body)
-    except ValueError:
-        return ""
-    return str(content.get("method", "")) if isinstance(content, dict) else ""
-
-
-def _json_error(value: Any) -> list[str]:
-    """An error in either version's form as code and parameters; [] when it is none."""
-    if isinstance(value, list):
-        return [str(part) for part in value]
-    if isinstance(value, dict) and "message" in value:
-        data = value.get("data")
-        return [str(value["message"]), *(str(part) for part in data or ())]
-    return []
-
-
-def _header(header: str, *, with_length: bool) -> str:
-    """A header as it is compared."""
-    name = header.partition(":")[0]
-    if name.lower() == "content-length" and not with_length:
-        return name
-    return rules.LOCATION.sub(r"\1https://\2/", header)
-
-
-def _rrd_form(expected: str, got: str) -> list[Difference]:
-    """Compare what kind of document it is and how it is put together (rule `rrd`)."""
-    wanted, came = form(expected), form(got)
-    return [] if wanted == came else [Difference("body", sorted(wanted), sorted(came))]
-
-
-def _title(step: Step) -> str:
-    call = step.get("call") or str(step.get("request", "")).partition("\n")[0]
-    return str(call or _call_in(str(step.get("body", ""))) or step.get("via"))[:80]
-
-
-def _outcome(step: Step) -> Any:
-    for key in ("error", "transport", "result", "reply", "count", "response"):
-        if key in step:
-            return {key: step[key]} if key != "result" else step[key]
-    return "to be played"
-
-
-def _shown(answer: Answer) -> Any:
-    if answer.error is not None:
-        return {"error": answer.error}
-    if answer.transport is not None:
-        return {"transport": dict(answer.transport)}
-    return answer.result
-
-
-_ODD_CLASSES = [
-    "VM",
-    "VDI",
-    "VBD",
-    "VIF",
-    "SR",
-    "PBD",
-    "SM",
-    "PIF",
-    "VLAN",
-    "Bond",
-    "VTPM",
-    "VM_metrics",
-    "VM_guest_metrics",
-    "VBD_metrics",
-    "VIF_metrics",
-    "PIF_metrics",
-    "VMPP",
-    "VMSS",
-    "VM_appliance",
-    "DR_task",
-    "PCI",
-    "PGPU",
-    "GPU_group",
-    "VGPU",
-    "VGPU_type",
-    "PVS_site",
-    "PVS_server",
-    "PVS_proxy",
-    "PVS_cache_storage",
-    "Feature",
-    "SDN_controller",
-    "PUSB",
-    "USB_group",
-    "VUSB",
-    "Cluster",
-    "Cluster_host",
-    "Certificate",
-    "Repository",
-    "Observer",
-    "VM_group",
-    "Host_driver",
-    "Driver_variant",
-    "LVHD",
-]
-
-
-def _canonical_names(recording: Recording) -> dict[str, str]:
-    """Class names as calls write them, by how events do (lower case)."""
-    classes = set(_ODD_CLASSES)
-    for _, step in recording.leaves():
-        call = str(step.get("call", "")).removeprefix("Async.")
-        if "." in call:
-            classes.add(call.partition(".")[0])
-    lower = {name.lower(): name for name in classes}
-    plain = "host host_metrics host_cpu pool network task message console session blob secret"
-    return {**{name: name for name in [*plain.split(), "tunnel", "network_sriov"]}, **lower}

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.lab.replay.compare import Facts
 from deploy.lab.replay.names import Names
+from deploy.lab.replay.places import Facts
 
 Records = dict[str, dict[str, Any]]
 Call = Callable[..., Any]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from deploy.lab.replay.accepted import reason_for
-from deploy.lab.replay.compare import Difference
+from deploy.lab.replay.places import Difference
 from deploy.lab.replay.player import ScenarioResult, StepResult
 
 WIDTH = 300

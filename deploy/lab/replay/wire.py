@@ -40,6 +40,15 @@ class Answer:
     error: list[str] | None = None
     transport: Mapping[str, Any] | None = None
 
+    @property
+    def shown(self) -> Any:
+        """The answer for a report."""
+        if self.error is not None:
+            return {"error": self.error}
+        if self.transport is not None:
+            return {"transport": dict(self.transport)}
+        return self.result
+
 
 class Endpoint:
     """One host's address; connections are opened per client and kept."""
@@ -111,6 +120,14 @@ class Endpoint:
             tuple(to_python(arg) for arg in args), method, allow_none=True
         ).encode()
         return read_answer(self.post("/", body, "text/xml"))
+
+    def ask(self, method: str, args: Sequence[Value]) -> Answer:
+        """Send a call; that nobody answers is an answer, too."""
+        try:
+            return self.call(method, args)
+        except (OSError, http.client.HTTPException) as error:
+            why = f"{type(error).__name__}: {error}"
+            return Answer(transport={"Status": "no answer", "why": why})
 
     def raw(self, request: bytes, *, patience: float) -> RawResponse:
         """Send bytes over a connection of its own and read until the answer is complete.

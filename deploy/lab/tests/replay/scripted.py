@@ -5,6 +5,7 @@ What is replayed against it must agree in every step, and any change of an answe
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -16,7 +17,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from deploy.lab.replay.names import NAME, kind_of
-from deploy.lab.replay.player import _canonical_names
 from deploy.lab.replay.prepare import _CLASSES
 from deploy.lab.replay.recording import Recording, Step
 from deploy.lab.replay.wire import from_python, to_python
@@ -70,7 +70,7 @@ class Script:
     def __init__(self, recording: Recording, alter: Alter) -> None:
         self._alter = alter
         self._recording = recording
-        self._canonical = _canonical_names(recording)
+        self._canonical = recording.class_names()
         self._lock = threading.Lock()
         self._pending: list[tuple[str, Step]] = []
         self._top = list(enumerate(recording.steps))
@@ -273,6 +273,11 @@ class ScriptedServer:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
+        # A client that goes away in the middle is none of the server's trouble.
+        with contextlib.suppress(OSError):
+            self._exchange(connection)
+
+    def _exchange(self, connection: socket.socket) -> None:
         with connection:
             received = b""
             while True:

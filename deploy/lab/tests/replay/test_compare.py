@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from deploy.lab.replay import rules
-from deploy.lab.replay.compare import Comparison, Facts, Place
+from deploy.lab.replay.compare import Comparison
 from deploy.lab.replay.names import Names
+from deploy.lab.replay.places import Facts, Place
 
 A = "OpaqueRef:aaaaaaaa-0000-0000-0000-000000000000"
 B = "OpaqueRef:bbbbbbbb-0000-0000-0000-000000000000"

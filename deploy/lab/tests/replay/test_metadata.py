@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from deploy.lab.replay import metadata
-from deploy.lab.replay.compare import Comparison, Facts, Place
+from deploy.lab.replay.compare import Comparison
 from deploy.lab.replay.names import Names
+from deploy.lab.replay.places import Facts, Place
 
 TEXT = r"""(('tags' '(\'a\' \'b\')') ('name__label' 'x') ('other_config' '((\'k\' \'v\'))') ('domid' '3'))"""
 
