@@ -159,9 +159,7 @@ class Pool:
         records = self.client.call(
             "VM.get_all_records_where", 'field "is_control_domain" = "false"'
         )
-        self.rows = [
-            (ref, record["uuid"]) for ref, record in records.items() if record["VBDs"]
-        ]
+        self.rows = [(ref, record["uuid"]) for ref, record in records.items() if record["VBDs"]]
         assert len(self.rows) == self.vms
 
     def burst(self, calls: int, dice: random.Random) -> list[float]:
