@@ -13,7 +13,7 @@ import pytest
 
 from deploy.lab.replay import report
 from deploy.lab.replay.accepted import ACCEPTED
-from deploy.lab.replay.compare import Difference
+from deploy.lab.replay.places import Difference
 from deploy.lab.replay.player import Player, ScenarioResult, StepResult
 from deploy.lab.replay.pools import fresh_lab
 from deploy.lab.replay.recording import load_all
