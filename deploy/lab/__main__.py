@@ -35,7 +35,13 @@ def main() -> int:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         return asyncio.run(_run(options))
-    except (WrongState, OSError) as error:
+    except OSError as error:
+        hint = ""
+        if error.errno == errno.EADDRINUSE:
+            hint = "; another lab may be running: end it, or name another --port"
+        print(f"lab: {error}{hint}", file=sys.stderr)
+        return 1
+    except WrongState as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
 
