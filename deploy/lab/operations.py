@@ -42,10 +42,27 @@ def allowed_operations(
     return register
 
 
+_ALSO: dict[str, list[Callable[[Lab, Row], None]]] = defaultdict(list)
+
+
+def refreshes_also(
+    cls: str,
+) -> Callable[[Callable[[Lab, Row], None]], Callable[[Lab, Row], None]]:
+    """Register what else to recompute whenever an object of the class is."""
+
+    def register(function: Callable[[Lab, Row], None]) -> Callable[[Lab, Row], None]:
+        _ALSO[cls].append(function)
+        return function
+
+    return register
+
+
 def refresh(lab: Lab, row: Row) -> None:
     """Recompute allowed_operations; no event when nothing changed."""
     if row.cls in ALLOWED:
         lab.db.update(row, allowed_operations=ALLOWED[row.cls](lab, row))
+    for function in _ALSO.get(row.cls, ()):
+        function(lab, row)
 
 
 class Turns:

@@ -29,5 +29,14 @@ def create(call: Call, mime_type: str, public: bool) -> str:
         "blob",
         mime_type=mime_type or "application/octet-stream",
         public=public,
-        last_updated=call.lab.clock.date(),
     ).ref
+
+
+@message("blob.destroy")
+def destroy(call: Call, blob: Row) -> None:
+    """VMs forget it; what else had it keeps a reference that leads nowhere (xapi_blob.ml)."""
+    for vm in call.db.all("VM"):
+        if blob.ref in vm.blobs.values():
+            kept = {name: ref for name, ref in vm.blobs.items() if ref != blob.ref}
+            call.db.update(vm, blobs=kept)
+    call.db.delete(blob)

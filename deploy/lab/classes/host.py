@@ -11,6 +11,7 @@ from typing import Any
 
 from deploy.lab.classes.host_operations import check_operation
 from deploy.lab.classes.host_plan import plan_evacuation
+from deploy.lab.classes.wiring import pif_on
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
@@ -18,7 +19,7 @@ from deploy.lab.failover import check_plan
 from deploy.lab.forward import call_within, forward
 from deploy.lab.memory import free_memory
 from deploy.lab.operations import operation, refresh
-from deploy.lab.schema import NULL, SCHEMA
+from deploy.lab.schema import NULL
 
 EVACUATION_BATCH = 10
 
@@ -98,11 +99,8 @@ def get_uncooperative_resident_vms(call: Call, host: Row) -> list[str]:
 
 @message("host.retrieve_wlb_evacuate_recommendations")
 def retrieve_wlb_evacuate_recommendations(call: Call, host: Row) -> dict[str, list[str]]:
-    """Without workload balancing: the plan that evacuate would follow."""
-    return {
-        vm: list(plan.description) if isinstance(plan, XapiError) else ["WLB", plan.ref, "0", "0"]
-        for vm, plan in plan_evacuation(call.lab, host).items()
-    }
+    """Without workload balancing there is nobody to ask."""
+    raise XapiError("WLB_NOT_INITIALIZED")
 
 
 # --- asking
@@ -124,11 +122,6 @@ async def get_servertime(call: Call, host: Row) -> datetime:
     machine = await forward(call, host.ref)
     skewed = datetime.fromtimestamp(call.lab.clock.now(), UTC)
     return (skewed + timedelta(seconds=machine.clock_skew)).replace(microsecond=0)
-
-
-@message("host.list_methods")
-def list_methods(call: Call) -> list[str]:
-    return list(SCHEMA.messages)
 
 
 @message("host.call_plugin")
@@ -156,26 +149,7 @@ async def get_management_interface(call: Call, host: Row) -> str:
     for pif in call.db.rows("PIF", host.PIFs):
         if pif.management:
             return pif.ref
-    raise XapiError("HOST_HAS_NO_MANAGEMENT_IP")
-
-
-@message("host.dmesg", "host.dmesg_clear", "host.get_log")
-async def read_log(call: Call, host: Row) -> str:
-    await forward(call, host.ref)
-    return ""
-
-
-@message("host.sync_data", "host.syslog_reconfigure", "host.refresh_pack_info")
-async def do_nothing_visible(call: Call, host: Row) -> None:
-    await forward(call, host.ref)
-
-
-@message("host.set_hostname_live")
-async def set_hostname_live(call: Call, host: Row, hostname: str) -> None:
-    if not hostname or len(hostname) > 255 or not hostname.replace("-", "").isalnum():
-        raise XapiError("HOST_NAME_INVALID", "hostname is not valid")
-    await forward(call, host.ref)
-    call.db.update(host, hostname=hostname)
+    raise XapiError("INTERNAL_ERROR", "Not_found")
 
 
 @message("host.restart_agent")
@@ -184,41 +158,23 @@ async def restart_agent(call: Call, host: Row) -> None:
     machine.restart_toolstack()
 
 
-@message("host.set_multipathing")
-def set_multipathing(call: Call, host: Row, value: bool) -> None:
-    call.db.update(host, multipathing=value)
-
-
-@message("host.set_iscsi_iqn")
-def set_iscsi_iqn(call: Call, host: Row, value: str) -> None:
-    if not value:
-        raise XapiError("INVALID_VALUE", "value", value)
-    call.db.update(host, iscsi_iqn=value, other_config={**host.other_config, "iscsi_iqn": value})
-
-
-@message("host.get_sched_gran")
-async def get_sched_gran(call: Call, host: Row) -> str:
-    await forward(call, host.ref)
-    return "core"
-
-
 @message("host.migrate_receive")
 async def migrate_receive(
     call: Call, host: Row, network: str, options: dict[str, str]
 ) -> dict[str, Any]:
     """What VM.migrate_send needs to know of its destination.
 
-    Raises HOST_CANNOT_ATTACH_NETWORK-like errors of the interface: PIF_NOT_PRESENT,
-    REQUIRED_PIF_IS_UNPLUGGED, INTERFACE_HAS_NO_IP.
+    Raises HOST_CANNOT_ATTACH_NETWORK [host, network], PIF_HAS_NO_NETWORK_CONFIGURATION [pif],
+    INTERFACE_HAS_NO_IP [pif]. Whether the host takes VMs is not asked here.
     """
-    from deploy.lab.classes.vm_migrate import check_network
-
-    call.db.get("network", network)
     await forward(call, host.ref)
-    if not host.enabled:
-        raise XapiError("HOST_DISABLED", host.ref)
-    check_network(call, host, network)
-    pif = next(p for p in call.db.rows("PIF", host.PIFs) if p.network == network)
+    pif = pif_on(call.lab, call.db.get("network", network), host)
+    if pif is None:
+        raise XapiError("HOST_CANNOT_ATTACH_NETWORK", host.ref, network)
+    if not pif.IP:
+        unset = pif.ip_configuration_mode == "None"
+        code = "PIF_HAS_NO_NETWORK_CONFIGURATION" if unset else "INTERFACE_HAS_NO_IP"
+        raise XapiError(code, pif.ref)
     assert call.session is not None
     master = call.lab.coordinator.address
     return {

@@ -18,6 +18,7 @@ from deploy.lab.classes.wiring import (
     check_managed,
     check_unprotected,
     check_unused_on,
+    is_address,
     is_protected,
 )
 from deploy.lab.database import Row
@@ -194,7 +195,7 @@ def make(lab: Lab, **values: Any) -> Row:
     return lab.db.create("PIF", **{"currently_attached": False, **values})
 
 
-@message("PIF.db_introduce")
+@message("PIF.db_introduce", "PIF.pool_introduce")
 def db_introduce(call: Call, *values: Any) -> str:
     names = [parameter.name for parameter in call.message.parameters]
     fields = dict(zip(names, values, strict=True))
@@ -221,20 +222,26 @@ async def reconfigure_ip(
     PIF_IS_MANAGEMENT_INTERFACE [pif]. The host's own address stays: it is where it listens."""
     await forward(call, pif.host)
     check_managed(pif)
-    check_unprotected(call.lab, pif)
+    same = (pif.ip_configuration_mode, pif.IP, pif.netmask, pif.gateway)
+    if mode != "Static" or same != (mode, ip, netmask, gateway):
+        check_unprotected(call.lab, pif)
     if mode == "Static":
         check_address(4, "IP", ip)
         check_address(4, "netmask", netmask)
     for field, text in (("IP", ip), ("netmask", netmask), ("gateway", gateway)):
         if text:
             check_address(4, field, text)
-    _check_dns(4, dns)
     if pif.management and mode == "None" and pif.primary_address_type == "IPv4":
         raise XapiError("PIF_IS_MANAGEMENT_INTERFACE", pif.ref)
     if pif.management and mode == "DHCP":
         ip, netmask = pif.IP, pif.netmask
     call.db.update(
-        pif, ip_configuration_mode=mode, IP=ip, netmask=netmask, gateway=gateway, DNS=dns
+        pif,
+        ip_configuration_mode=mode,
+        IP=ip,
+        netmask=netmask,
+        gateway=gateway,
+        DNS=_with_dns(4, pif, dns),
     )
     if pif.currently_attached:
         bring_up(call.lab, pif)
@@ -246,12 +253,13 @@ async def reconfigure_ipv6(
 ) -> None:
     await forward(call, pif.host)
     check_managed(pif)
-    check_unprotected(call.lab, pif)
+    same = (pif.ipv6_configuration_mode, pif.IPv6, pif.ipv6_gateway)
+    if mode != "Static" or same != (mode, [address], gateway):
+        check_unprotected(call.lab, pif)
     if gateway:
         check_address(6, "gateway", gateway)
     if address:
         check_cidr(6, "IPv6", address)
-    _check_dns(6, dns)
     if pif.management and mode == "None" and pif.primary_address_type == "IPv6":
         raise XapiError("PIF_IS_MANAGEMENT_INTERFACE", pif.ref)
     call.db.update(
@@ -259,15 +267,17 @@ async def reconfigure_ipv6(
         ipv6_configuration_mode=mode,
         IPv6=[address],
         ipv6_gateway=gateway,
-        DNS=dns or pif.DNS,
+        DNS=_with_dns(6, pif, dns),
     )
     if pif.currently_attached:
         bring_up(call.lab, pif)
 
 
-def _check_dns(version: int, dns: str) -> None:
-    for address in dns.split(",") if dns else ():
-        check_address(version, "DNS", address)
+def _with_dns(version: int, pif: Row, dns: str) -> str:
+    """The addresses of this version that are given, then those of the other that it has."""
+    given = [text for text in dns.split(",") if is_address(version, text)]
+    kept = [text for text in pif.DNS.split(",") if is_address(10 - version, text)]
+    return ",".join([*given, *kept])
 
 
 @message("PIF.set_primary_address_type")
@@ -291,3 +301,7 @@ async def set_property(call: Call, pif: Row, name: str, value: str) -> None:
     for bond in call.db.rows("Bond", pif.bond_master_of):
         for member in call.db.rows("PIF", bond.slaves):
             call.db.update(member, properties=properties)
+    vlans = call.db.rows("VLAN", pif.VLAN_slave_of)
+    if pif.currently_attached:
+        for each in (pif, *call.db.rows("PIF", [vlan.untagged_PIF for vlan in vlans])):
+            bring_up(call.lab, each)

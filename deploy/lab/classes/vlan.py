@@ -114,21 +114,29 @@ async def create_from_pif(call: Call, pif: str, network: str, tag: int) -> list[
 
 @message("pool.create_VLAN")
 async def create_by_device(call: Call, device: str, network: str, tag: int) -> list[str]:
-    """The VLAN on the PIF of that name of every live host; all or none."""
-    found = [
-        pif
-        for pif in call.db.all("PIF")
-        if pif.device == device and pif.VLAN == -1 and pif.physical
-    ]
-    return await _create_on_all(call, found, network, tag)
+    """The VLAN on the PIF of that name of every host, live or not; all or none.
+
+    Raises INVALID_VALUE [device, name] when a host has none.
+    """
+    bases = [_by_device(call, host, device) for host in call.db.all("host")]
+    return await _create_on_all(call, bases, network, tag, live_only=False)
 
 
-async def _create_on_all(call: Call, bases: list[Row], network: str, tag: int) -> list[str]:
+def _by_device(call: Call, host: Row, device: str) -> Row:
+    for pif in call.db.rows("PIF", host.PIFs):
+        if pif.device == device and pif.VLAN == -1:
+            return pif
+    raise XapiError("INVALID_VALUE", "device", device)
+
+
+async def _create_on_all(
+    call: Call, bases: list[Row], network: str, tag: int, *, live_only: bool = True
+) -> list[str]:
     target = call.db.get("network", network)
     made: list[Row] = []
     try:
         for base in bases:
-            if _is_live(call, base.host):
+            if not live_only or _is_live(call, base.host):
                 made.append(await make(call, base, tag, target))
     except XapiError:
         for vlan in made:
@@ -149,11 +157,9 @@ def _is_live(call: Call, host: str) -> bool:
 @message("PIF.create_VLAN")
 async def create_pif(call: Call, device: str, network: str, host: str, tag: int) -> str:
     """The untagged PIF of a new VLAN. Raises INVALID_VALUE [device, name] as well."""
-    for pif in call.db.rows("PIF", call.db.get("host", host).PIFs):
-        if pif.device == device and pif.VLAN == -1:
-            vlan = await make(call, pif, tag, call.db.get("network", network))
-            return str(vlan.untagged_PIF)
-    raise XapiError("INVALID_VALUE", "device", device)
+    pif = _by_device(call, call.db.get("host", host), device)
+    vlan = await make(call, pif, tag, call.db.get("network", network))
+    return str(vlan.untagged_PIF)
 
 
 @message("PIF.destroy")

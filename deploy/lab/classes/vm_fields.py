@@ -116,20 +116,24 @@ def set_actions_after_crash(call: Call, vm: Row, value: str) -> None:
 # --- memberships
 
 
+def _check_ordinary(vm: Row, what: str) -> None:
+    if vm.is_control_domain or vm.is_a_template or vm.is_a_snapshot:
+        raise XapiError("OPERATION_NOT_ALLOWED", f"Control domains, templates and snapshots {what}")
+
+
 @message("VM.set_appliance")
 def set_appliance(call: Call, vm: Row, value: str) -> None:
-    if vm.is_control_domain:
-        raise XapiError(
-            "OPERATION_NOT_ALLOWED", "Control domains cannot be assigned to appliances."
-        )
+    _check_ordinary(vm, "cannot be assigned to appliances.")
+    left = call.db.find("VM_appliance", vm.appliance)
     call.db.update(vm, appliance=value)
+    if left is not None:
+        refresh(call.lab, left)
     refresh(call.lab, vm)
 
 
 @message("VM.set_groups")
 def set_groups(call: Call, vm: Row, value: list[str]) -> None:
-    if vm.is_control_domain or vm.is_a_template:
-        raise XapiError("OPERATION_NOT_ALLOWED", "Control domains and templates have no groups.")
+    _check_ordinary(vm, "cannot be added to VM groups.")
     if len(value) > 1:
         raise XapiError("TOO_MANY_GROUPS")
     for group in value:

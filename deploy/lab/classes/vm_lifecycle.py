@@ -273,6 +273,8 @@ def _check_devices(lab: Lab, vm: Row, op: str) -> None:
 
 
 def _check_memberships(lab: Lab, vm: Row, op: str) -> None:
+    if op == "create_vtpm" and vm.VTPMs:
+        raise XapiError("VTPM_MAX_AMOUNT_REACHED", "1")
     if op != "make_into_template":
         return
     for cls, field, code in (

@@ -191,7 +191,6 @@ def test_a_static_address_has_to_be_one(api: Any, eth1: str) -> None:
     assert wrong("bad", "255.255.255.0", "", "") == [code, "IP"]
     assert wrong("10.9.9.1", "", "", "") == [code, "netmask"]
     assert wrong("10.9.9.1", "255.255.255.0", "x", "") == [code, "gateway"]
-    assert wrong("10.9.9.1", "255.255.255.0", "", "1.1.1.1,x") == [code, "DNS"]
 
 
 def test_only_known_properties_of_real_interfaces_can_be_set(api: Any, eth1: str) -> None:

@@ -40,6 +40,54 @@ def test_an_ejected_host_takes_its_own_storage_along(vms: Vms) -> None:
     assert error_of(vms.api.SR.get_record, local)[0] == "HANDLE_INVALID"
 
 
+def test_a_host_with_a_running_vm_is_not_ejected(vms: Vms) -> None:
+    vms.started("h2")
+    answer = error_of(vms.api.pool.eject, vms.hosts["h2"])
+    assert answer == ["OPERATION_NOT_ALLOWED", "VM resident on host"]
+
+
+def test_the_older_call_for_vlans_wants_the_device_on_every_host(vms: Vms) -> None:
+    network = vms.api.network.create({"name_label": "n", "other_config": {}})
+    assert error_of(vms.api.pool.create_VLAN, "eth9", network, "5") == [
+        "INVALID_VALUE",
+        "device",
+        "eth9",
+    ]
+    assert len(vms.api.pool.create_VLAN("eth1", network, "5")) == 2
+
+
+def test_settings_are_checked_before_they_are_written(vms: Vms) -> None:
+    pool, api = vms.api.pool.get_all()[0], vms.api
+    for call, arguments, expected in (
+        (api.pool.set_update_sync_enabled, (True,), ["NO_REPOSITORIES_CONFIGURED"]),
+        (
+            api.pool.configure_update_sync,
+            ("weekly", "7"),
+            ["INVALID_UPDATE_SYNC_DAY", "7"],
+        ),
+        (
+            api.pool.add_to_guest_agent_config,
+            ("colour", "red"),
+            ["INVALID_VALUE", "guest_agent_config", "colour = red"],
+        ),
+        (
+            api.pool.configure_repository_proxy,
+            ("ftp://x", "", ""),
+            ["INVALID_REPOSITORY_PROXY_URL", "ftp://x"],
+        ),
+        (
+            api.pool.configure_repository_proxy,
+            ("http://x", "user", ""),
+            ["INVALID_REPOSITORY_PROXY_CREDENTIAL"],
+        ),
+        (api.pool.set_ext_auth_cache_expiry, ("0",), ["INVALID_VALUE", "expiry", "0"]),
+        (api.pool.enable_external_auth, ({}, "", "LDAP"), ["AUTH_UNKNOWN_TYPE", "LDAP"]),
+    ):
+        assert error_of(call, pool, *arguments) == expected
+    api.pool.configure_update_sync(pool, "daily", "3")
+    assert api.pool.get_update_sync_day(pool) == "0"
+
+
 def test_designating_the_coordinator_changes_nothing(vms: Vms) -> None:
     vms.api.pool.designate_new_master(vms.hosts["h1"])
     assert vms.api.pool.get_master(vms.api.pool.get_all()[0]) == vms.hosts["h1"]
