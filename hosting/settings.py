@@ -90,6 +90,8 @@ INSTALLED_APPS = [
     "tenants",
     "hosting.alarms",
     "hosting.fleet",
+    "hosting.catalog",
+    "hosting.compute",
     "hosting.operations",
     "hosting.api",
     "frontend.console",

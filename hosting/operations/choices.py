@@ -61,6 +61,7 @@ _QUEUES: dict[str, Queue] = {
     "host.recover": Queue.RECOVERY,
     "pool.recover": Queue.RECOVERY,
     "image.import": Queue.IMAGES,
+    "image.remove": Queue.IMAGES,
 }
 
 

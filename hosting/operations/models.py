@@ -12,6 +12,8 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from hosting.catalog.models import Image
+from hosting.compute.models import Instance
 from hosting.fleet.models import Host, Pool
 from hosting.operations.choices import ENDED, Queue, State, Trouble, What, kinds_in
 
@@ -20,9 +22,15 @@ UNHEARD = timedelta(seconds=30)
 
 # The columns of which exactly one says what an operation is about. To add one: the foreign key, its name
 # in both lines here, and a migration; every rule about it follows.
-SUBJECTS = ("pool", "host")
-# How to read each together with its pool, in one query.
-WITH_POOL = ("pool", "host__pool")
+SUBJECTS = ("pool", "host", "instance", "image")
+# How to read each together with its pool and what steps over it need, in one query.
+WITH_POOL = (
+    "pool",
+    "host__pool",
+    "instance__pool",
+    "instance__container__version",
+    "image__pool",
+)
 
 
 def _exactly_one_subject() -> Q:
@@ -76,6 +84,8 @@ class Operation(models.Model):
     kind = models.CharField(max_length=63, help_text='The workflow, e.g. "host.evacuate".')
     pool = models.ForeignKey(Pool, models.PROTECT, null=True, related_name="operations")
     host = models.ForeignKey(Host, models.PROTECT, null=True, related_name="operations")
+    instance = models.ForeignKey(Instance, models.PROTECT, null=True, related_name="operations")
+    image = models.ForeignKey(Image, models.PROTECT, null=True, related_name="operations")
     parent = models.ForeignKey("self", models.PROTECT, null=True, related_name="children")
 
     state = models.CharField(max_length=10, choices=State, default=State.ACTIVE)

@@ -2,12 +2,12 @@
 
 from django.db.models import Model, QuerySet
 
-from hosting.operations.models import Operation, OperationEvent, OperationQuerySet
+from hosting.operations.models import SUBJECTS, Operation, OperationEvent, OperationQuerySet
 
 
 def operations() -> OperationQuerySet:
     """All, newest first, with what they are about."""
-    return Operation.objects.select_related("pool", "host").order_by("-created_at", "uuid")
+    return Operation.objects.select_related(*SUBJECTS).order_by("-created_at", "uuid")
 
 
 def active_operations() -> OperationQuerySet:
@@ -26,3 +26,10 @@ def active_operation_about(subject: Model) -> Operation | None:
 def journal_of(operation: Operation) -> QuerySet[OperationEvent]:
     """Oldest first."""
     return OperationEvent.objects.filter(operation=operation).order_by("pk")
+
+
+def operation_of_key(*, requested_by: str, idempotency_key: str) -> Operation | None:
+    """What this requester's request of this key made, if it was made before."""
+    if not idempotency_key:
+        return None
+    return operations().filter(requested_by=requested_by, idempotency_key=idempotency_key).first()

@@ -11,6 +11,8 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 
+from hosting.catalog.models import Image
+from hosting.compute.models import Instance
 from hosting.errors import Conflict
 from hosting.fleet.models import Host, Pool
 from hosting.fleet.tests.makers import make_host, make_pool
@@ -255,7 +257,8 @@ def test_it_says_what_it_is_about(host: Host) -> None:
     about_pool = Operation.objects.create(kind="x", pool=host.pool)
     assert (about_host.subject, about_host.subject_uuid) == (host, host.pk)
     assert (about_pool.subject, about_pool.subject_uuid) == (host.pool, host.pool_id)
-    assert [subject_name(Pool()), subject_name(Host())] == list(SUBJECTS)
+    subjects = [Pool(), Host(), Instance(), Image()]
+    assert [subject_name(subject) for subject in subjects] == list(SUBJECTS)
     with pytest.raises(TypeError):
         subject_name(about_host)
 

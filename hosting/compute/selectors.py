@@ -1,0 +1,138 @@
+"""Reading containers, always through their tenant. Every list costs a constant number of queries."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db.models import Prefetch, QuerySet
+
+from hosting.compute.choices import DesiredState, Status
+from hosting.compute.models import Container, ContainerQuerySet, Instance, InstanceQuerySet
+from hosting.errors import NotFound
+from hosting.fleet.choices import PowerState
+from hosting.fleet.models import Host
+from hosting.operations.choices import State
+from hosting.operations.models import Operation
+from tenants.models import Tenant
+
+_UNDER_WAY = {
+    "instance.provision": Status.CREATING,
+    "instance.start": Status.STARTING,
+    "instance.stop": Status.STOPPING,
+    "instance.restart": Status.RESTARTING,
+    "instance.resize": Status.RESIZING,
+    "instance.migrate": Status.MOVING,
+    "instance.teardown": Status.DELETING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A container as people look at it: the wish's row, the fact's row, and what goes on between them."""
+
+    container: Container
+    instance: Instance | None
+    operation: Operation | None
+    status: Status
+
+
+def containers_of(tenant: Tenant) -> ContainerQuerySet:
+    """Those not yet gone, by name, each with `living_instances` and their `active_operations`."""
+    return (
+        Container.objects.all()
+        .owned_by(tenant)
+        .select_related("version__image", "tenant")
+        .prefetch_related(_LIVING)
+        .order_by("name")
+    )
+
+
+def find_container(*, tenant: Tenant, uuid: UUID) -> Container:
+    """Raises NotFound, for another tenant's as well."""
+    container = containers_of(tenant).filter(pk=uuid).first()
+    if container is None:
+        raise NotFound("There is no such container.", container=uuid)
+    return container
+
+
+def containers() -> ContainerQuerySet:
+    """All present ones, for operators, as `containers_of` gives them."""
+    return (
+        Container.objects.all()
+        .present()
+        .select_related("version__image", "tenant")
+        .prefetch_related(_LIVING)
+        .order_by("tenant__slug", "name")
+    )
+
+
+def observe(container: Container) -> Observed:
+    """No query when `container` comes from a selector of this module."""
+    instance = next(iter(_living_of(container)), None)
+    operation = next(iter(_active_of(instance)), None) if instance is not None else None
+    return Observed(container, instance, operation, status_of(container, instance, operation))
+
+
+def status_of(
+    container: Container, instance: Instance | None, operation: Operation | None
+) -> Status:
+    """One word for people. `instance` must come with facts."""
+    if container.desired_state == DesiredState.DELETED:
+        return Status.DELETING
+    if operation is not None:
+        return _UNDER_WAY.get(operation.kind, Status.UNKNOWN)
+    if instance is None or instance.published_at is None:
+        return Status.FAILED
+    if instance.power_state == PowerState.RUNNING:
+        return Status.RUNNING
+    if instance.power_state is None:
+        return Status.UNKNOWN
+    return Status.STOPPED if container.desired_state == DesiredState.STOPPED else Status.EXITED
+
+
+def living_instance_of(container: Container) -> Instance:
+    """Raises NotFound when the container has come to its end."""
+    instance = Instance.objects.all().living().filter(container=container).first()
+    if instance is None:
+        raise NotFound("There is no such container.", container=container.pk)
+    return instance
+
+
+def instances_on(host: Host) -> InstanceQuerySet:
+    """What holds memory of this host, for operators."""
+    return (
+        Instance.objects.all()
+        .living()
+        .on(host)
+        .with_facts()
+        .select_related("container__tenant", "host", "target")
+        .order_by("container__name")
+    )
+
+
+def _active() -> QuerySet[Operation]:
+    return Operation.objects.filter(state=State.ACTIVE)
+
+
+_LIVING: Prefetch[str] = Prefetch(
+    "instances",
+    Instance.objects.all()
+    .living()
+    .with_facts()
+    .select_related("host", "target", "pool")
+    .prefetch_related(Prefetch("operations", _active(), to_attr="active_operations")),
+    to_attr="living_instances",
+)
+
+
+def _living_of(container: Container) -> list[Instance]:
+    if not hasattr(container, "living_instances"):
+        return list(Instance.objects.all().living().with_facts().filter(container=container))
+    found: list[Instance] = container.living_instances
+    return found
+
+
+def _active_of(instance: Instance) -> list[Operation]:
+    if not hasattr(instance, "active_operations"):
+        return list(_active().filter(instance=instance))
+    found: list[Operation] = instance.active_operations
+    return found
