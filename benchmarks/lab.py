@@ -27,6 +27,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from benchmarks.report import report
+from deploy.lab.samples import vbd_record, vdi_record, vif_record, vm_record
 from deploy.lab.testing import RunningLab, running_lab
 
 GOAL = 1.5
@@ -34,36 +35,6 @@ HOSTS = 64
 SMALL, LARGE = 20, 2000
 FOLLOWERS = 4
 SEED = 20
-
-VM_RECORD: dict[str, Any] = {
-    "name_label": "",
-    "name_description": "",
-    "user_version": 1,
-    "is_a_template": False,
-    "affinity": "OpaqueRef:NULL",
-    "memory_static_max": 256 << 20,
-    "memory_dynamic_max": 256 << 20,
-    "memory_dynamic_min": 256 << 20,
-    "memory_static_min": 256 << 20,
-    "VCPUs_params": {},
-    "VCPUs_max": 1,
-    "VCPUs_at_startup": 1,
-    "actions_after_shutdown": "destroy",
-    "actions_after_reboot": "restart",
-    "actions_after_crash": "destroy",
-    "PV_bootloader": "",
-    "PV_kernel": "",
-    "PV_ramdisk": "",
-    "PV_args": "",
-    "PV_bootloader_args": "",
-    "PV_legacy_args": "",
-    "HVM_boot_policy": "BIOS order",
-    "HVM_boot_params": {"order": "c"},
-    "platform": {"acpi": "1", "apic": "true", "pae": "true"},
-    "PCI_bus": "",
-    "other_config": {},
-    "recommendations": "",
-}
 
 
 class Failed(Exception):
@@ -106,36 +77,12 @@ def populate(lab: RunningLab, vms: int) -> None:
     network = client.call("network.get_all_where", 'field "bridge" = "xenbr0"')[0]
     storage = client.call("SR.get_by_name_label", "Local storage")
     for number in range(vms):
-        vm = client.call("VM.create", VM_RECORD | {"name_label": f"vm-{number:05}"})
-        disk = {
-            "name_label": f"disk-{number:05}",
-            "name_description": "",
-            "SR": storage[number % len(storage)],
-            "virtual_size": 1 << 30,
-            "type": "user",
-            "sharable": False,
-            "read_only": False,
-            "other_config": {},
-        }
-        device = {"other_config": {}, "qos_algorithm_type": "", "qos_algorithm_params": {}}
-        client.call(
-            "VBD.create",
-            {
-                "VM": vm,
-                "VDI": client.call("VDI.create", disk),
-                "userdevice": "0",
-                "bootable": True,
-                "mode": "RW",
-                "type": "Disk",
-                "empty": False,
-                **device,
-            },
-        )
-        client.call(
-            "VIF.create",
-            {"VM": vm, "network": network, "device": "0", "MAC": "", "MTU": 1500, **device},
-        )
-        host = client.call("PBD.get_host", client.call("SR.get_PBDs", disk["SR"])[0])
+        vm = client.call("VM.create", vm_record(f"vm-{number:05}"))
+        sr = storage[number % len(storage)]
+        vdi = client.call("VDI.create", vdi_record(f"disk-{number:05}", sr))
+        client.call("VBD.create", vbd_record(vm, vdi))
+        client.call("VIF.create", vif_record(vm, network))
+        host = client.call("PBD.get_host", client.call("SR.get_PBDs", sr)[0])
         assert host in hosts
         client.call("VM.start_on", vm, host, False, False)
 

@@ -10,10 +10,12 @@ import xmlrpc.client
 from http.client import HTTPConnection
 from typing import Any, cast
 
+from deploy.lab.samples import GIB, MIB, vbd_record, vdi_record, vif_record, vm_record
+
 GUESTS = (("web-1", 1024, 2), ("web-2", 1024, 2), ("database", 4096, 4), ("queue", 512, 1))
 """Name, MiB of memory, vCPUs."""
 TIMEOUT = 20.0
-MIB = 1 << 20
+DISK = 8 * GIB
 
 
 class PinnedTransport(xmlrpc.client.SafeTransport):
@@ -71,81 +73,9 @@ def ensure_guests(xapi: Xapi) -> None:
     pool = xapi.call("pool.get_all")[0]
     storage = xapi.call("pool.get_default_SR", pool)
     for name, memory, vcpus in GUESTS:
-        vm = xapi.call("VM.create", _vm(name, memory, vcpus))
-        disk = xapi.call("VDI.create", _disk(name, storage))
-        xapi.call("VBD.create", _vbd(vm, disk))
-        xapi.call("VIF.create", _vif(vm, network))
+        vm = xapi.call("VM.create", vm_record(name, memory=memory * MIB, vcpus=vcpus))
+        vdi = xapi.call("VDI.create", vdi_record(f"{name} disk", storage, size=DISK))
+        xapi.call("VBD.create", vbd_record(vm, vdi))
+        xapi.call("VIF.create", vif_record(vm, network))
         # Nobody waits: the page shows them start.
         xapi.call("Async.VM.start", vm, False, False)
-
-
-def _vm(name: str, memory: int, vcpus: int) -> dict[str, Any]:
-    sizes = ("static_min", "dynamic_min", "dynamic_max", "static_max")
-    return {
-        "name_label": name,
-        "name_description": "",
-        "user_version": "1",
-        "is_a_template": False,
-        "affinity": "OpaqueRef:NULL",
-        **{f"memory_{size}": str(memory * MIB) for size in sizes},
-        "VCPUs_params": {},
-        "VCPUs_max": str(vcpus),
-        "VCPUs_at_startup": str(vcpus),
-        "actions_after_shutdown": "destroy",
-        "actions_after_reboot": "restart",
-        "actions_after_crash": "restart",
-        **{
-            f"PV_{part}": ""
-            for part in (
-                "bootloader",
-                "kernel",
-                "ramdisk",
-                "args",
-                "bootloader_args",
-                "legacy_args",
-            )
-        },
-        "HVM_boot_policy": "BIOS order",
-        "HVM_boot_params": {"order": "c"},
-        "platform": {"acpi": "1", "apic": "true", "pae": "true", "vga": "std", "viridian": "false"},
-        "PCI_bus": "",
-        "other_config": {},
-        "recommendations": "",
-    }
-
-
-def _disk(name: str, storage: str) -> dict[str, Any]:
-    return {
-        "name_label": f"{name} disk",
-        "name_description": "",
-        "SR": storage,
-        "virtual_size": str(8 << 30),
-        "type": "user",
-        "sharable": False,
-        "read_only": False,
-        "other_config": {},
-    }
-
-
-_NO_QOS: dict[str, Any] = {
-    "other_config": {},
-    "qos_algorithm_type": "",
-    "qos_algorithm_params": {},
-}
-
-
-def _vbd(vm: str, disk: str) -> dict[str, Any]:
-    return {
-        "VM": vm,
-        "VDI": disk,
-        "userdevice": "0",
-        "bootable": True,
-        "mode": "RW",
-        "type": "Disk",
-        "empty": False,
-        **_NO_QOS,
-    }
-
-
-def _vif(vm: str, network: str) -> dict[str, Any]:
-    return {"VM": vm, "network": network, "device": "0", "MAC": "", "MTU": "1500", **_NO_QOS}

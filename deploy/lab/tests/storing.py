@@ -10,8 +10,9 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from deploy.lab.database import Row
+from deploy.lab.samples import MIB
 from deploy.lab.testing import RunningLab, running_lab
-from deploy.lab.tests.vms import MIB, Vms, vms_of
+from deploy.lab.tests.vms import Vms, vms_of
 
 NULL = "OpaqueRef:NULL"
 TIMEOUT = 30.0

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 import xxhash
 
+from deploy.lab.samples import MIB
 from deploy.lab.tests.storing import Disks, disks_of, storage_lab
-from deploy.lab.tests.vms import MIB, error_of
+from deploy.lab.tests.vms import error_of
 
 SIZE = 4 * MIB
 

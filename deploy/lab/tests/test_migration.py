@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from deploy.lab.samples import GIB
 from deploy.lab.testing import running_lab
-from deploy.lab.tests.vms import GIB, Vms, error_of, vms_of
+from deploy.lab.tests.vms import Vms, error_of, vms_of
 
 
 @pytest.fixture(scope="module")

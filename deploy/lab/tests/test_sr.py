@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from deploy.lab.samples import GIB
 from deploy.lab.tests.storing import Disks, disks_of, storage_lab
-from deploy.lab.tests.vms import GIB, error_of
+from deploy.lab.tests.vms import error_of
 
 
 @pytest.fixture(scope="module")

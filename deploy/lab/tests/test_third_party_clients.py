@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
+from deploy.lab.samples import MIB, vbd_record, vdi_record, vm_record
 from deploy.lab.testing import RunningLab, running_lab
 from deploy.lab.tests.networking import a_network, client, network_named, vif_record
 
 NODE = Path(__file__).with_name("node")
-MIB = 1024**2
 BOOT_SECONDS = 0.2
 
 
@@ -31,66 +31,10 @@ def lab() -> Iterator[RunningLab]:
 
 def a_server(api: Any, name: str) -> tuple[str, str]:
     """A VM with a disk and an interface, and the disk."""
-    memory = str(256 * MIB)
-    vm = api.VM.create(
-        {
-            "name_label": name,
-            "name_description": "",
-            "user_version": "1",
-            "is_a_template": False,
-            "affinity": "OpaqueRef:NULL",
-            "memory_static_max": memory,
-            "memory_dynamic_max": memory,
-            "memory_dynamic_min": memory,
-            "memory_static_min": memory,
-            "VCPUs_params": {},
-            "VCPUs_max": "1",
-            "VCPUs_at_startup": "1",
-            "actions_after_shutdown": "destroy",
-            "actions_after_reboot": "restart",
-            "actions_after_crash": "destroy",
-            "PV_bootloader": "",
-            "PV_kernel": "",
-            "PV_ramdisk": "",
-            "PV_args": "",
-            "PV_bootloader_args": "",
-            "PV_legacy_args": "",
-            "HVM_boot_policy": "BIOS order",
-            "HVM_boot_params": {"order": "c"},
-            "platform": {},
-            "PCI_bus": "",
-            "other_config": {},
-            "recommendations": "",
-        }
-    )
+    vm = api.VM.create(vm_record(name, platform={}))
     (pool,) = api.pool.get_all()
-    vdi = api.VDI.create(
-        {
-            "name_label": name,
-            "name_description": "",
-            "SR": api.pool.get_default_SR(pool),
-            "virtual_size": str(64 * MIB),
-            "type": "user",
-            "sharable": False,
-            "read_only": False,
-            "other_config": {},
-        }
-    )
-    api.VBD.create(
-        {
-            "VM": vm,
-            "VDI": vdi,
-            "userdevice": "0",
-            "bootable": True,
-            "mode": "RW",
-            "type": "Disk",
-            "unpluggable": True,
-            "empty": False,
-            "other_config": {},
-            "qos_algorithm_type": "",
-            "qos_algorithm_params": {},
-        }
-    )
+    vdi = api.VDI.create(vdi_record(name, api.pool.get_default_SR(pool), size=64 * MIB))
+    api.VBD.create(vbd_record(vm, vdi))
     api.VIF.create(vif_record(vm, network_named(api, "xenbr0")))
     return vm, vdi
 

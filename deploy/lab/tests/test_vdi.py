@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from deploy.lab.samples import GIB, MIB
 from deploy.lab.storage import CHAIN_LIMIT, HEADER
 from deploy.lab.tests.storing import NULL, Disks, disks_of, storage_lab
-from deploy.lab.tests.vms import GIB, MIB, error_of
+from deploy.lab.tests.vms import error_of
 
 SIZE_ERROR = "VDI Invalid size [opterr=VDI size must be between 1 MB and 67108860 MB]"
 

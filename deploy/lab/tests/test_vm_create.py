@@ -7,16 +7,13 @@ from typing import Any
 
 import pytest
 
+from deploy.lab.samples import vm_record
 from deploy.lab.testing import running_lab
-from deploy.lab.tests.vms import RECORD, Vms, error_of, vms_of
+from deploy.lab.tests.vms import Vms, error_of, vms_of
 
 NULL = "OpaqueRef:NULL"
 NOBODY = "OpaqueRef:00000000-1111-2222-3333-444444444444"
-SIZES = {
-    f"memory_{limit}": str(256 << 20)
-    for limit in ("static_max", "static_min", "dynamic_max", "dynamic_min")
-}
-WHOLE = RECORD | SIZES | {"VCPUs_max": "1", "VCPUs_at_startup": "1", "other_config": {}}
+WHOLE = {name: value for name, value in vm_record("").items() if name != "name_label"}
 
 
 @pytest.fixture(scope="module")

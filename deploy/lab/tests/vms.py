@@ -9,32 +9,10 @@ from typing import Any
 
 from XenAPI import XenAPI
 
+from deploy.lab.samples import MIB, vbd_record, vdi_record, vif_record, vm_record
 from deploy.lab.testing import RunningLab
 
-MIB, GIB = 1024**2, 1024**3
 _names = itertools.count(1)
-
-RECORD: dict[str, Any] = {
-    "name_description": "",
-    "user_version": "1",
-    "is_a_template": False,
-    "affinity": "OpaqueRef:NULL",
-    "VCPUs_params": {},
-    "actions_after_shutdown": "destroy",
-    "actions_after_reboot": "restart",
-    "actions_after_crash": "destroy",
-    "PV_bootloader": "",
-    "PV_kernel": "",
-    "PV_ramdisk": "",
-    "PV_args": "",
-    "PV_bootloader_args": "",
-    "PV_legacy_args": "",
-    "HVM_boot_policy": "BIOS order",
-    "HVM_boot_params": {"order": "c"},
-    "platform": {"acpi": "1", "apic": "true", "pae": "true"},
-    "PCI_bus": "",
-    "recommendations": "",
-}
 
 
 class Vms:
@@ -50,65 +28,23 @@ class Vms:
 
     def vm(self, *, memory: int = 256 * MIB, vcpus: int = 1, guest: str = "", **fields: Any) -> str:
         """A halted VM without disks. `guest` says how its guest behaves (guest.py)."""
-        record = RECORD | {
-            "name_label": f"vm{next(_names)}",
-            "memory_static_max": str(memory),
-            "memory_static_min": str(memory),
-            "memory_dynamic_max": str(memory),
-            "memory_dynamic_min": str(memory),
-            "VCPUs_max": str(vcpus),
-            "VCPUs_at_startup": "1",
-            "other_config": {"lab:guest": guest} if guest else {},
-        }
-        ref: str = self.api.VM.create(record | fields)
+        fields.setdefault("other_config", {"lab:guest": guest} if guest else {})
+        fields.setdefault("VCPUs_at_startup", "1")
+        ref: str = self.api.VM.create(
+            vm_record(f"vm{next(_names)}", memory=memory, vcpus=vcpus, **fields)
+        )
         return ref
 
     def disk(self, sr: str, *, sharable: bool = False) -> str:
-        ref: str = self.api.VDI.create(
-            {
-                "name_label": "disk",
-                "name_description": "",
-                "SR": sr,
-                "virtual_size": str(16 * MIB),
-                "type": "user",
-                "sharable": sharable,
-                "read_only": False,
-                "other_config": {},
-            }
-        )
+        ref: str = self.api.VDI.create(vdi_record("disk", sr, size=16 * MIB, sharable=sharable))
         return ref
 
     def give_disk(self, vm: str, vdi: str, *, mode: str = "RW", userdevice: str = "0") -> str:
-        ref: str = self.api.VBD.create(
-            {
-                "VM": vm,
-                "VDI": vdi,
-                "userdevice": userdevice,
-                "bootable": True,
-                "mode": mode,
-                "type": "Disk",
-                "unpluggable": True,
-                "empty": False,
-                "other_config": {},
-                "qos_algorithm_type": "",
-                "qos_algorithm_params": {},
-            }
-        )
+        ref: str = self.api.VBD.create(vbd_record(vm, vdi, mode=mode, userdevice=userdevice))
         return ref
 
     def give_interface(self, vm: str, network: str) -> str:
-        ref: str = self.api.VIF.create(
-            {
-                "VM": vm,
-                "network": network,
-                "device": "0",
-                "MAC": "",
-                "MTU": "1500",
-                "other_config": {},
-                "qos_algorithm_type": "",
-                "qos_algorithm_params": {},
-            }
-        )
+        ref: str = self.api.VIF.create(vif_record(vm, network))
         return ref
 
     def started(self, host: str, **options: Any) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from deploy.lab.samples import GIB
 from deploy.lab.tests.probes.scenario import Look, Played, Pool, Step, each_line, play
-from deploy.lab.tests.vms import GIB
 
 
 def state_and_operations(pool: Pool) -> tuple[str, list[str]]:
