@@ -212,7 +212,10 @@ class HttpServer:
         finally:
             self._connections.discard(writer)
             writer.close()
-            with contextlib.suppress(ConnectionError, ssl.SSLError, TimeoutError):
+            # Cancelled here too when the server stops: there is nothing left to do but to close.
+            with contextlib.suppress(
+                ConnectionError, ssl.SSLError, TimeoutError, asyncio.CancelledError
+            ):
                 await writer.wait_closed()
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
