@@ -1,0 +1,18 @@
+"""Where instances go. Pure: dataclasses in, dataclasses out, standard library only."""
+
+from worker.placement.explain import explain
+from worker.placement.model import Choice, HostView, NoPlace, Request, overhead_bytes
+from worker.placement.plan import Plan, plan
+from worker.placement.score import choose
+
+__all__ = [
+    "Choice",
+    "HostView",
+    "NoPlace",
+    "Plan",
+    "Request",
+    "choose",
+    "explain",
+    "overhead_bytes",
+    "plan",
+]
