@@ -144,6 +144,8 @@ def _check_kind(lab: Lab, vdi: Row, sr: Row, name: str) -> None:
         raise XapiError("HA_IS_ENABLED")
     if name == "snapshot":
         _check_snapshot(vdi)
+    if name == "copy" and vdi.on_boot == "reset":
+        raise XapiError("VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION")
     if name == "copy" and vdi.type in _OF_HA:
         text = (
             "VDI containing HA statefile or redo log cannot be copied"

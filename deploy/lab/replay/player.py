@@ -19,7 +19,7 @@ from deploy.lab.replay.late import LateBinder
 from deploy.lab.replay.names import Names, Unbound
 from deploy.lab.replay.placement import Placement
 from deploy.lab.replay.places import MISSING, Difference, Facts, Place
-from deploy.lab.replay.pools import Pool
+from deploy.lab.replay.pools import PATIENCE, Pool
 from deploy.lab.replay.prepare import CallFailed, Inventory, bind_fixed, facts_of, take_inventory
 from deploy.lab.replay.recording import (
     Recording,
@@ -35,6 +35,9 @@ from deploy.lab.replay.wire import TIMEOUT, Answer, Endpoint, json_request
 
 POLL = 0.02
 """Real seconds between two looks of a `wait`."""
+
+LONGEST_WAIT = 900.0
+"""Seconds on the pool's clock that what a `wait` waits for may take at the longest."""
 
 GAP = 0.4
 """Seconds on the pool's clock between two jobs of a `follow`."""
@@ -325,15 +328,25 @@ class Player:
 
     def _wait(self, step: Step) -> list[Difference]:
         args = self._arguments(step)
-        deadline = time.monotonic() + TIMEOUT
+        answer = self._poll(step, args, PATIENCE)
+        if answer.error is None and answer.transport is None and answer.result not in step["until"]:
+            # Something slow, such as a dead host being given up: let time fly.
+            with self._pool.hurried(LONGEST_WAIT):
+                answer = self._poll(step, args, TIMEOUT)
+        if answer.result not in step["until"]:
+            return [Difference("answer", step["result"], answer.shown)]
+        return self._comparison.value(step["result"], answer.result, Place())
+
+    def _poll(self, step: Step, args: Sequence[Any], patience: float) -> Answer:
+        """Ask until the answer is one of those waited for, or for so many real seconds."""
+        deadline = time.monotonic() + patience
         while True:
             answer = self._endpoint(step).ask(str(step["call"]), args)
-            if answer.result in step["until"]:
-                break
-            if answer.error or answer.transport or time.monotonic() > deadline:
-                return [Difference("answer", step["result"], answer.shown)]
+            if answer.result in step["until"] or answer.error or answer.transport:
+                return answer
+            if time.monotonic() > deadline:
+                return answer
             time.sleep(POLL)
-        return self._comparison.value(step["result"], answer.result, Place())
 
     def _sleep(self, step: Step) -> list[Difference]:
         time.sleep(min(float(step["seconds"]) / self._pool.rate, TIMEOUT))
@@ -441,7 +454,8 @@ class Player:
 
     def _control(self, step: Step) -> list[Difference]:
         said = {key: value for key, value in step.items() if key not in ("via", "note", "about")}
-        words = [word.strip("<>").removeprefix("host:") for word in words_in(said)]
+        texts = [*said, *words_in(said)]
+        words = [word.strip("<>").removeprefix("host:") for text in texts for word in text.split()]
         hosts = [word for word in words if word[:1] == "h" and word[1:].isdigit()]
         actions = [word for word in words if "_" in word]
         if not hosts or not actions:
