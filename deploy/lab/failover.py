@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from deploy.lab import domains
+from deploy.lab import disk_locks, domains
 from deploy.lab.classes import message as messages
 from deploy.lab.classes.vm_reset import check_agile
 from deploy.lab.classes.wiring import is_protected
@@ -131,11 +131,11 @@ class Failover:
     async def run(self) -> None:
         """Look at the hosts every second of lab time while HA is on."""
         while self.lab.pool.ha_enabled:
-            await self.lab.clock.sleep(1.0)
             await self.look()
             if self.lab.clock.now() - self._planned_at >= PLAN_PERIOD:
                 self._planned_at = self.lab.clock.now()
                 refresh_plan(self.lab)
+            await self.lab.clock.sleep(1.0)
 
     async def look(self) -> None:
         """Fence whoever is cut off, then recover from every new failure."""
@@ -179,6 +179,8 @@ class Failover:
         lost = [vm for vm in lab.db.rows("VM", host.resident_VMs) if not vm.is_control_domain]
         for vm in lost:
             domains.force_halted(lab, vm)
+        # The hook that runs for a fenced host frees its disks (host-post-declare-dead).
+        disk_locks.reset_locks(lab, host)
         refresh_plan(lab)
         await lab.clock.sleep(max(0.0, self.restarts_from - lab.clock.now()))
         wanted = [vm for vm in lost if is_protected(vm)]
