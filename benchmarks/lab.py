@@ -100,6 +100,8 @@ class Pool:
     rows: list[tuple[str, str]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     events: int = 0
+    stop: threading.Event = field(default_factory=threading.Event)
+    followers: list[threading.Thread] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.client = Client(self.address, self.port, self.password)
@@ -121,10 +123,21 @@ class Pool:
         self.seconds += taken
         return taken
 
-    def follow(self, stop: threading.Event) -> None:
+    def attach_followers(self) -> None:
+        for _ in range(FOLLOWERS):
+            follower = threading.Thread(target=self.follow, daemon=True)
+            follower.start()
+            self.followers.append(follower)
+
+    def detach_followers(self) -> None:
+        self.stop.set()
+        for follower in self.followers:
+            follower.join(10)
+
+    def follow(self) -> None:
         client = Client(self.address, self.port, self.password)
         token = client.call("event.from", ["*"], "", 0.0)["token"]
-        while not stop.is_set():
+        while not self.stop.is_set():
             answer = client.call("event.from", ["*"], token, 0.5)
             token = answer["token"]
             self.events += len(answer["events"])
@@ -149,30 +162,24 @@ def pool(vms: int) -> Iterator[Pool]:
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(vms, theirs))
     process.start()
-    stop = threading.Event()
-    followers: list[threading.Thread] = []
     try:
         theirs.close()  # so that its death is seen here as the end of the pipe
         if not ours.poll(900):
             raise TimeoutError(f"the pool of {vms} VMs was not ready after 15 minutes")
         address, port, password = ours.recv()
         built = Pool(vms, address, int(port), password, ours)
-        followers = [
-            threading.Thread(target=built.follow, args=(stop,), daemon=True)
-            for _ in range(FOLLOWERS)
-        ]
-        for follower in followers:
-            follower.start()
-        yield built
+        built.attach_followers()
+        try:
+            yield built
+        finally:
+            built.detach_followers()
     finally:
-        stop.set()
-        for follower in followers:
-            follower.join(5)
         process.terminate()
         process.join(30)
 
 
 def show(built: Pool) -> None:
+    built.detach_followers()
     built.pipe.send("end")
     cpu, memory = built.pipe.recv()
     ordered = sorted(built.seconds)
