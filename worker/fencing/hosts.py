@@ -6,7 +6,7 @@ from hosting.errors import Conflict
 from hosting.fleet.models import Host
 from hosting.fleet.services import store_bmc
 from worker.fencing.port import Fence, FenceRefused, FencingError, PowerState
-from worker.fencing.redfish import Account, Description, Redfish
+from worker.fencing.redfish import PATIENCE, Account, Description, Patience, Redfish
 from worker.hypervisor.port import HostCertificate, Unreachable
 from worker.hypervisor.xapi import is_same_fingerprint, read_certificate
 from worker.hypervisor.xapi.transport import Endpoint
@@ -16,13 +16,12 @@ class BmcRefused(Exception):
     """The controller was not accepted, and nothing was changed. The text says what to do."""
 
 
-def fence_of(host: Host) -> Fence:
+def fence_of(host: Host, *, patience: Patience = PATIENCE) -> Fence:
     """Raises FenceRefused ("no_bmc") for a host of which no controller is known, and BrokenSeal."""
     if not host.bmc_url:
         raise FenceRefused("no_bmc")
-    return Redfish(
-        Account(host.bmc_url, host.bmc_username, host.bmc_password, host.bmc_certificate)
-    )
+    account = Account(host.bmc_url, host.bmc_username, host.bmc_password, host.bmc_certificate)
+    return Redfish(account, patience=patience)
 
 
 def see_bmc_certificate(url: str, expected: str | None) -> HostCertificate:

@@ -47,6 +47,9 @@ class Patience:
     between_readings: float = 1.0
 
 
+PATIENCE = Patience()
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """How to reach a controller. `url`: its address, or one system's on a controller of several."""
@@ -80,7 +83,7 @@ class Redfish:
         self,
         account: Account,
         *,
-        patience: Patience = Patience(),
+        patience: Patience = PATIENCE,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
