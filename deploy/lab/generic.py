@@ -18,6 +18,13 @@ def execute(call: Call, values: list[Any]) -> Any:
     """Serve a message without a meaning of its own, by its kind."""
     meaning = _KINDS.get(call.message.kind)
     if meaning is None:
+        parameters = call.message.parameters
+        if (
+            parameters
+            and parameters[0].type.name == call.message.cls
+            and parameters[0].type.t == "ref"
+        ):
+            _self(call, call.message, values)
         raise XapiError("NOT_IMPLEMENTED", call.message.full_name)
     return meaning(call, call.message, values)
 

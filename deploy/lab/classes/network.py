@@ -86,6 +86,13 @@ def make(call: Call, **values: Any) -> Row:
     return call.db.create("network", **values)
 
 
+@message("network.pool_introduce")
+def pool_introduce(call: Call, *values: Any) -> str:
+    """The database's side of an introduction alone: nothing about it is checked."""
+    names = [parameter.name for parameter in call.message.parameters]
+    return call.db.create("network", **dict(zip(names, values, strict=True))).ref
+
+
 # The daemon counts on and does not give a name twice before it is restarted.
 _counters: WeakKeyDictionary[Lab, Iterator[int]] = WeakKeyDictionary()
 

@@ -213,14 +213,3 @@ async def revert(call: Call, snapshot: Row) -> str:
     if "VDI_REVERT" not in sm.features(call.lab, sr):
         raise XapiError("SR_OPERATION_NOT_SUPPORTED", sr.ref)
     raise XapiError("NOT_IMPLEMENTED", "VDI.revert")
-
-
-@message("VDI.pool_migrate")
-async def pool_migrate(call: Call, vdi: Row, sr: str, options: dict[str, str]) -> str:
-    """Only the daemon's first checks: a disk moves with the VM that uses it."""
-    if vdi.type == "cbt_metadata":
-        raise XapiError("VDI_INCOMPATIBLE_TYPE", vdi.ref, vdi.type)
-    if not vdi.VBDs:
-        raise XapiError("VDI_NEEDS_VM_FOR_MIGRATE", vdi.ref)
-    call.db.get("SR", sr)
-    raise XapiError("NOT_IMPLEMENTED", "VDI.pool_migrate")

@@ -85,6 +85,23 @@ def record(lab: Lab, tagged: Row, tag: int, network: Row) -> Row:
     )
 
 
+@message("VLAN.pool_introduce")
+def pool_introduce(
+    call: Call, tagged_pif: str, untagged_pif: str, tag: int, other_config: dict[str, str]
+) -> str:
+    """The database's side of an introduction alone."""
+    untagged = call.db.get("PIF", untagged_pif)
+    vlan = call.db.create(
+        "VLAN",
+        tagged_PIF=tagged_pif,
+        untagged_PIF=untagged_pif,
+        tag=tag,
+        other_config=other_config,
+    )
+    call.db.update(untagged, VLAN_master_of=vlan.ref)
+    return vlan.ref
+
+
 @message("VLAN.destroy")
 async def destroy(call: Call, vlan: Row) -> None:
     await remove(call, vlan)

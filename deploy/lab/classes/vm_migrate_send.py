@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from deploy.lab.classes import vdi_operations
 from deploy.lab.classes.host_operations import given_to_host
 from deploy.lab.classes.vm_lifecycle import check_operation, is_live
 from deploy.lab.classes.vm_migrate import move
@@ -70,6 +71,34 @@ async def migrate_send(
             await _send_halted(call, vm, vdi_map)
     refresh_devices(call, vm)
     return vm.ref
+
+
+@message("VDI.pool_migrate")
+async def pool_migrate_disk(call: Call, vdi: Row, sr: str, options: dict[str, str]) -> str:
+    """Move one disk of a VM to another SR, the VM running or not; answers the disk it has then.
+
+    Raises VDI_NEEDS_VM_FOR_MIGRATE [vdi] for a disk of no VM, and what VM.migrate_send does.
+    """
+    vbds = call.db.rows("VBD", vdi.VBDs)
+    if not vbds:
+        raise XapiError("VDI_NEEDS_VM_FOR_MIGRATE", vdi.ref)
+    vm = call.db.get("VM", vbds[0].VM)
+    async with (
+        operation(call, vm, "migrate_send", check_operation),
+        operation(call, vdi, "mirror", vdi_operations.check_operation),
+    ):
+        if vdi.type == "cbt_metadata":
+            raise XapiError("VDI_INCOMPATIBLE_TYPE", vdi.ref, vdi.type)
+        host = call.db.find("host", vm.resident_on) or call.lab.coordinator.host
+        seen = {pbd.SR for pbd in call.db.rows("PBD", host.PBDs) if pbd.currently_attached}
+        _check_disk(call, vdi, {vdi.ref: sr}, seen)
+        if is_live(vm):
+            await _send_running(call, vm, host, {vdi.ref: sr})
+        else:
+            await _send_halted(call, vm, {vdi.ref: sr})
+    refresh_devices(call, vm)
+    moved: str = vbds[0].VDI
+    return moved
 
 
 # --- checks

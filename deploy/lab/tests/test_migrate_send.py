@@ -108,3 +108,27 @@ def test_three_vms_at_most_move_their_disks_at_once(vms: Vms) -> None:
     outcomes = [vms.api.task.get_record(task) for task in tasks]
     assert [task["status"] for task in outcomes] == ["success"] * 3 + ["failure"]
     assert outcomes[3]["error_info"] == ["TOO_MANY_STORAGE_MIGRATES", "3"]
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_one_disk_of_a_vm_moves_while_the_vm_stays(vms: Vms, running: bool) -> None:
+    vm, disk = _local_vm(vms)
+    if not running:
+        vms.api.VM.hard_shutdown(vm)
+    there = vms.shared_storage()
+    moved = vms.api.VDI.pool_migrate(disk, there, {})
+    assert vms.api.VDI.get_SR(moved) == there
+    assert vms.api.VBD.get_VDI(vms.api.VM.get_VBDs(vm)[0]) == moved
+    assert (vms.state(vm), vms.where(vm)) == (("Running", "h1") if running else ("Halted", ""))
+    assert error_of(vms.api.VDI.get_record, disk) == ["HANDLE_INVALID", "VDI", disk]
+    assert vms.lab.do(lambda lab: lab.detector.violations) == []
+
+
+def test_a_disk_moves_only_with_a_vm_and_where_its_host_can_see_it(vms: Vms) -> None:
+    alone = vms.disk(vms.shared_storage())
+    answer = error_of(vms.api.VDI.pool_migrate, alone, vms.local_storage("h1"), {})
+    assert answer == ["VDI_NEEDS_VM_FOR_MIGRATE", alone]
+    _, disk = _local_vm(vms)
+    elsewhere = vms.local_storage("h2")
+    answer = error_of(vms.api.VDI.pool_migrate, disk, elsewhere, {})
+    assert answer == ["SR_HAS_NO_PBDS", elsewhere]

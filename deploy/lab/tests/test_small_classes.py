@@ -84,3 +84,29 @@ def test_a_group_leaves_its_vms_when_it_is_destroyed(vms: Vms, api: Any) -> None
     assert refusal(lambda: api.VM.set_groups(vm, [group, group])) == ["TOO_MANY_GROUPS"]
     api.VM_group.destroy(group)
     assert api.VM.get_groups(vm) == []
+
+
+def test_what_is_not_served_still_says_when_the_object_does_not_exist(api: Any) -> None:
+    refused = refusal(lambda: api.pool_patch.apply("OpaqueRef:x", "OpaqueRef:y"))
+    assert refused == ["HANDLE_INVALID", "pool_patch", "OpaqueRef:x"]
+
+
+def test_a_vm_of_an_appliance_is_recovered_with_it_only(vms: Vms, api: Any) -> None:
+    vm = vms.vm()
+    appliance = api.VM_appliance.create({"name_label": "a", "name_description": ""})
+    api.VM.set_appliance(vm, appliance)
+    refused = refusal(lambda: api.VM.recover(vm, "OpaqueRef:NULL", False))
+    assert refused == ["VM_IS_PART_OF_AN_APPLIANCE", vm, appliance]
+
+
+def test_the_host_of_a_vm_has_no_plugins(vms: Vms, api: Any) -> None:
+    refused = refusal(lambda: api.VM.call_host_plugin(vms.vm(), "p", "f", {}))
+    assert refused == ["XENAPI_MISSING_PLUGIN", "p"]
+
+
+def test_records_alone_can_be_introduced(api: Any) -> None:
+    network = api.network.pool_introduce("n", "", "1500", {}, "br9", True, [])
+    assert api.network.get_bridge(network) == "br9"
+    pif = api.PIF.get_all()[0]
+    vlan = api.VLAN.pool_introduce(pif, pif, "7", {})
+    assert api.VLAN.get_tag(vlan) == "7"
