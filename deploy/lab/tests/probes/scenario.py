@@ -40,7 +40,8 @@ _LINE = re.compile(
     r"`(?P<call>.+?)`(?: \[(?P<note>[^]]+)\])? → (?P<answer>.*?)(?P<waits>\s*\(waits\))?"
 )
 _NAME = re.compile(r"<[A-Za-z0-9:.@-]+>")
-_INNER = re.compile(r"INTERNAL_ERROR|SR_BACKEND_FAILURE_\d+")
+INNER = re.compile(r"INTERNAL_ERROR|SR_BACKEND_FAILURE_\d+")
+"""Errors whose parameters are texts of what is below the daemon."""
 _UNORDERED = {"NETWORK_CONTAINS_PIF", "NETWORK_CONTAINS_VIF"}
 
 
@@ -227,7 +228,7 @@ def _expected(pool: Pool, text: str) -> Any:
 def _comparable(answer: Any) -> Any:
     """The answer without what proves nothing."""
     if isinstance(answer, tuple):
-        if _INNER.fullmatch(answer[0]):
+        if INNER.fullmatch(answer[0]):
             return answer[:1]
         if answer[0] in _UNORDERED:
             return (answer[0], *sorted(answer[1:]))

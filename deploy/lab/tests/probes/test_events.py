@@ -165,13 +165,13 @@ def test_a_client_that_knows_its_password_does_not_notice_a_logout_while_it_wait
     assert answer["valid_ref_counts"]["user"] == 1
 
 
-@probe("event.register(['VM'],)", "event.get_current_id()")
+@probe("`event.register(['VM'],)", "`event.get_current_id()")
 def test_the_old_calls_still_answer(pool: Pool) -> None:
     assert pool.api.event.register(["VM"]) == ""
     assert pool.api.event.get_current_id().isdigit()
 
 
-@probe("event.inject('VM', '<>')")
+@probe("`event.inject('VM', '<>')")
 def test_an_injected_event_is_told_after_its_token(pool: Pool) -> None:
     token = pool.api.event.inject("VM", pool["a"])
     assert TOKEN.fullmatch(token)

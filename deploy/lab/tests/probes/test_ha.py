@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from deploy.lab.tests.probes.conftest import RATE
 from deploy.lab.tests.probes.scenario import Look, Played, Pool, Step, each_line, play
 
 
@@ -71,7 +72,7 @@ def _state_and_place(pool: Pool, name: str) -> tuple[str, str]:
 
 
 def go_on(pool: Pool) -> None:
-    pool.hurry(5)
+    pool.hurry(RATE)
 
 
 def told(pool: Pool) -> list[tuple[str, str, str, str]]:
@@ -92,7 +93,7 @@ def started(vm: str, host: str) -> tuple[str, str, str, str]:
 STEPS: list[Step] = [
     make_vms,
     "`pool.enable_ha(['<nfs>'], {})` → ",
-    Look("True ['OpaqueRef:", armed, (True, "0", "0")),
+    Look("True ['<>'] 0 0", armed, (True, "0", "0")),
     "`pool.ha_compute_max_host_failures_to_tolerate()` → 3",
     "`VM.set_ha_restart_priority('<prot>', 'restart')` → ",
     "`VM.set_ha_restart_priority('<best>', 'best-effort')` → ",

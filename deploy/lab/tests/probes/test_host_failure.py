@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from http.client import HTTPException
 
 import pytest
+from XenAPI import XenAPI
 
-from deploy.lab.tests.probes.scenario import Look, Played, Pool, Step, each_line, play
+from deploy.lab.tests.probes.conftest import RATE
+from deploy.lab.tests.probes.scenario import Look, Played, Pool, Step, each_line, play, probe
 
 
 def make_a(pool: Pool) -> None:
@@ -42,8 +46,13 @@ def after(seconds: float) -> Callable[[Pool], tuple[bool, bool]]:
     return look
 
 
+def freeze(pool: Pool) -> None:
+    """From here on time passes only when a test moves it."""
+    pool.hurry(0)
+
+
 def go_on(pool: Pool) -> None:
-    pool.hurry(5)
+    pool.hurry(RATE)
 
 
 def state_of_a(vm: str) -> Callable[[Pool], tuple[str, bool, bool]]:
@@ -114,6 +123,58 @@ def failure(make_pool: Callable[..., Pool]) -> Played:
 def test_a_failed_host_is_found_out_as_probed(failure: Played, number: int) -> None:
     answer = failure[number]
     assert answer.given == answer.said
+
+
+def logged_in_at(pool: Pool, host: int) -> XenAPI.Session:
+    """A client of that host. Raises what the host answers while it does not serve."""
+    session = XenAPI.Session(pool.lab.urls[host], ignore_ssl=True)
+    try:
+        session.login_with_password("root", pool.lab.password, "2.21", "t")
+    except (XenAPI.Failure, OSError, HTTPException):
+        session("close")()
+        raise
+    return session
+
+
+def seconds_until_coordinator(pool: Pool, host: int) -> float:
+    """Lab time until that host takes logins."""
+    begun = pool.lab.clock.now()
+    while pool.lab.clock.now() - begun < 60:
+        pool.lab.clock.advance(1.0)
+        with contextlib.suppress(XenAPI.Failure, OSError, HTTPException):
+            logged_in_at(pool, host)("close")()
+            return pool.lab.clock.now() - begun
+    raise AssertionError(f"host {host + 1} does not take logins")
+
+
+@probe(
+    "`pool.designate_new_master('<>',)` →",
+    "h2 answers as coordinator after 11s: h2",
+    "[('h2', True), ('h1', True), ('h3', False)] Running",
+    "login on h1 ['HOST_IS_SLAVE', '192.0.2.2']",
+)
+def test_another_host_takes_the_pool_over_and_vms_run_on(make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool(3)
+    vm = pool.make_whole("a")
+    pool.api.VM.start_on(vm, pool["h2"], False, False)
+    freeze(pool)
+    assert pool.call("pool.designate_new_master('<h2>',)") == ""
+    assert 10 <= seconds_until_coordinator(pool, 1) <= 20
+    pool.lab.clock.advance(10)
+    go_on(pool)
+    session = logged_in_at(pool, 1)
+    api = session.xenapi
+    try:
+        assert api.host.get_name_label(api.pool.get_master(pool["pool"])) == "h2"
+        assert {ref: api.host.get_enabled(ref) for ref in api.host.get_all()} == {
+            pool[name]: True for name in ("h1", "h2", "h3")
+        }
+        assert api.VM.get_power_state(vm) == "Running"
+    finally:
+        session("close")()
+    with pytest.raises(XenAPI.Failure) as refused:
+        logged_in_at(pool, 0)
+    assert refused.value.details == ["HOST_IS_SLAVE", pool.known["<address:h2>"]]
 
 
 def make_c(pool: Pool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from deploy.lab.tests.probes.conftest import RATE
 from deploy.lab.tests.probes.scenario import Look, Played, Pool, Step, each_line, play
 
 ALLOWED = ["enable", "evacuate", "shutdown", "vm_start"]
@@ -18,7 +19,7 @@ def freeze(pool: Pool) -> None:
 
 
 def go_on(pool: Pool) -> None:
-    pool.hurry(5)
+    pool.hurry(RATE)
 
 
 def state(pool: Pool) -> tuple[bool, bool]:

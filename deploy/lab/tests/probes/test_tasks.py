@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from XenAPI import XenAPI
 
+from deploy.lab.tests.probes.conftest import RATE
 from deploy.lab.tests.probes.scenario import Look, Played, Pool, Step, each_line, play
 
 
@@ -68,13 +69,15 @@ def reboot_task(pool: Pool) -> tuple[str, list[str]]:
 
 
 def migrate_beside_suspend(pool: Pool) -> tuple[list[object], str]:
-    """Both calls of two clients at once; their answers and the state after them."""
-    calls: tuple[tuple[str, tuple[object, ...]], ...] = (
-        ("VM.pool_migrate", (pool["a"], pool["h2"], {})),
-        ("VM.suspend", (pool["a"],)),
-    )
-    with ThreadPoolExecutor(len(calls)) as clients:
-        answers = [clients.submit(_call_alone, pool, *call) for call in calls]
+    """A suspend while the migration is under way; both answers and the state after them."""
+    pool.hurry(0)
+    with ThreadPoolExecutor(2) as clients:
+        move: tuple[object, ...] = (pool["a"], pool["h2"], {})
+        answers = [clients.submit(_call_alone, pool, "VM.pool_migrate", move)]
+        while not pool.api.VM.get_current_operations(pool["a"]):
+            assert not answers[0].done()
+        answers.append(clients.submit(_call_alone, pool, "VM.suspend", (pool["a"],)))
+        pool.hurry(RATE)
         given = [answer.result(30) for answer in answers]
     return given, pool.state(pool["a"])
 
