@@ -31,3 +31,8 @@ def volume_name(uuid: UUID) -> str:
 def image_name(digest: str) -> str:
     """The name_label of an image's golden VDI, from its digest ("sha256:…")."""
     return f"image-{digest}"
+
+
+def disk_name(instance: UUID, role: str) -> str:
+    """The name_label of one of an Instance's own disks: "root", "config" or "scratch"."""
+    return f"{instance_name(instance)}-{role}"

@@ -5,29 +5,12 @@ A workflow without a case here fails test_every_workflow.py.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Any, ClassVar
-
 from hosting.fleet.models import Host
 from hosting.fleet.tests.makers import make_host, make_pool
 from hosting.operations.models import Operation
+from worker.tests.case import Case
+from worker.tests.instance_cases import INSTANCE_CASES
 from worker.tests.shed import NEEDS, Shed, douse, furnish, furnish_all
-
-
-class Case(ABC):
-    """One fresh world for one run of one workflow."""
-
-    kind: ClassVar[str]
-    hypervisor: Any
-    operation: Operation
-
-    @abstractmethod
-    def assert_arrived(self) -> None:
-        """The goal is reached, once."""
-
-    @abstractmethod
-    def assert_left_nothing(self) -> None:
-        """Neither our rows nor the hypervisor hold anything of it."""
 
 
 class FurnishCase(Case):
@@ -84,6 +67,5 @@ class DouseCase(Case):
         raise AssertionError("it only goes forward")
 
 
-CASES: dict[str, type[Case]] = {
-    case.kind: case for case in (FurnishCase, FurnishAllCase, DouseCase)
-}
+_ALL: tuple[type[Case], ...] = (FurnishCase, FurnishAllCase, DouseCase, *INSTANCE_CASES)
+CASES: dict[str, type[Case]] = {case.kind: case for case in _ALL}

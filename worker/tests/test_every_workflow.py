@@ -13,7 +13,8 @@ from hosting.operations.models import Operation
 from hosting.operations.services import cancel
 from worker import engine
 from worker.hypervisor.port import HypervisorError, Refused, Unreachable
-from worker.tests.cases import CASES, Case
+from worker.tests.case import Case
+from worker.tests.cases import CASES
 from worker.tests.support import (
     Fault,
     Faulty,

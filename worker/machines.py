@@ -1,0 +1,180 @@
+"""What workflows do to an instance's VM and disks, each "find, else do". No rows are read here but the
+instance's own, as the step was given it.
+
+An instance has three disks: root (a clone of the image's golden disk), config (what to run, as JSON) and
+scratch (empty, as large as asked for). All carry its uuid in their marker and their names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.utils import timezone
+
+from hosting import labels
+from hosting.compute.models import Instance
+from worker.hypervisor.port import (
+    Gone,
+    Hypervisor,
+    Marker,
+    TaskHandle,
+    VbdSpec,
+    VdiSpec,
+    VmRecord,
+    VmSpec,
+)
+from worker.workflow import Facts, Wait
+
+MIB = 2**20
+CONFIG_BYTES = 2 * MIB
+# The devices that the guest finds them at: xvda, xvdb, xvdc.
+ROLES = {"root": 0, "config": 1, "scratch": 2}
+GRACE = timedelta(seconds=30)
+IMPORT_TIMEOUT = timedelta(seconds=30)
+SOON = timedelta(seconds=1)
+
+
+def name_of(instance: Instance) -> str:
+    return labels.instance_name(instance.pk)
+
+
+def marker_of(instance: Instance) -> Marker:
+    return {
+        labels.INSTANCE: str(instance.pk),
+        labels.TENANT: str(instance.container.tenant_id),
+    }
+
+
+def find_vm(hypervisor: Hypervisor, instance: Instance) -> VmRecord | None:
+    return hypervisor.find_vm(name_of(instance))
+
+
+# ------------------------------------------------------------------------------------------------- making
+
+
+def build_disks(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> dict[str, str]:
+    """Its three disks, from the golden disk and on the SR that `facts` names. Role → VDI."""
+    marker, sr = marker_of(instance), UUID(facts["sr"])
+
+    def empty(role: str, size: int) -> VdiSpec:
+        return VdiSpec(labels.disk_name(instance.pk, role), marker, sr, size)
+
+    root = hypervisor.clone_vdi(
+        UUID(facts["golden"]), name=labels.disk_name(instance.pk, "root"), marker=marker
+    )
+    scratch = hypervisor.ensure_vdi(empty("scratch", instance.disk_bytes))
+    config = hypervisor.ensure_vdi(empty("config", CONFIG_BYTES))
+    # Written again after a lost reply: it is the same, and no VM has it yet.
+    hypervisor.import_vdi(config.uuid, [(0, config_of(instance))], timeout=IMPORT_TIMEOUT)
+    return {"root": str(root.uuid), "config": str(config.uuid), "scratch": str(scratch.uuid)}
+
+
+def config_of(instance: Instance) -> bytes:
+    """What the guest's init reads from the start of its config disk: JSON, then zeros."""
+    container, image = instance.container, instance.container.version.config
+    inherited = dict(pair.partition("=")[::2] for pair in image.get("env", []))
+    spec = {
+        "version": 1,
+        "hostname": container.name,
+        "argv": [*image.get("entrypoint", []), *(container.command or image.get("cmd", []))],
+        "env": {**inherited, **container.env},
+        "cwd": image.get("working_dir") or "/",
+        "user": image.get("user", ""),
+        "stop_signal": image.get("stop_signal") or "SIGTERM",
+    }
+    return json.dumps(spec, separators=(",", ":")).encode()
+
+
+def build_vm(hypervisor: Hypervisor, instance: Instance, disks: Mapping[str, str]) -> VmRecord:
+    """Its VM, with its disks on it."""
+    vm = hypervisor.ensure_vm(
+        VmSpec(
+            name=name_of(instance),
+            marker=marker_of(instance),
+            memory_bytes=instance.memory_bytes,
+            vcpus=instance.vcpus,
+        )
+    )
+    for role, device in ROLES.items():
+        hypervisor.ensure_vbd(VbdSpec(vm.uuid, UUID(disks[role]), device, bootable=role == "root"))
+    return vm
+
+
+# ------------------------------------------------------------------------------------------------ running
+
+
+def start(hypervisor: Hypervisor, vm: VmRecord, host: UUID) -> TaskHandle | None:
+    """The task that starts it, perhaps one from before; None when it runs already."""
+    if vm.power_state == "Running":
+        return None
+    return vm.task_of("start_on") or hypervisor.start_on(vm.uuid, host)
+
+
+def has_started(hypervisor: Hypervisor, vm: VmRecord, task: str | None) -> bool | Wait:
+    """True: it ran, though it may have ended since. False: nothing is known of a start; begin again.
+
+    Raises what the start failed with.
+    """
+    if vm.power_state == "Running":
+        if vm.guest is not None and vm.guest.pv_drivers_detected:
+            _forget(hypervisor, task)
+            return True
+        return Wait(SOON, "The guest boots.")
+    if task is None:
+        return False
+    try:
+        record = hypervisor.poll(TaskHandle(task))
+    except Gone:
+        return Wait(SOON) if vm.task_of("start_on") else False
+    if not record.is_finished:
+        return Wait(SOON, "The VM is being started.")
+    _forget(hypervisor, task)
+    if record.error is not None:
+        raise record.error
+    return True
+
+
+def _forget(hypervisor: Hypervisor, task: str | None) -> None:
+    if task is not None:
+        hypervisor.forget(TaskHandle(task))
+
+
+def grace_from_now() -> str:
+    """Until when a guest is asked, for facts; after that it is made to end."""
+    return (timezone.now() + GRACE).isoformat()
+
+
+def stop(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> Wait | None:
+    """Ask it to end, until `facts["grace"]`, then make it; None when it does not run."""
+    vm = find_vm(hypervisor, instance)
+    if vm is None or vm.power_state == "Halted":
+        return None
+    asked = vm.task_of("clean_shutdown") is not None
+    listens = asked or "clean_shutdown" in vm.allowed_operations
+    if listens and timezone.now() < datetime.fromisoformat(facts["grace"]):
+        if not asked:
+            hypervisor.clean_shutdown(vm.uuid)
+        return Wait(SOON, "It was asked to end.")
+    if vm.task_of("hard_shutdown") is None:
+        hypervisor.hard_shutdown(vm.uuid)
+    return Wait(SOON, "It is being ended.")
+
+
+# ---------------------------------------------------------------------------------------------- unmaking
+
+
+def unmake_vm(hypervisor: Hypervisor, instance: Instance) -> None:
+    """No VM of it is left, running or not."""
+    while (vm := find_vm(hypervisor, instance)) is not None:
+        hypervisor.destroy_vm(vm.uuid)
+
+
+def unmake_disks(hypervisor: Hypervisor, instance: Instance) -> None:
+    """None of its disks is left."""
+    for role in ROLES:
+        name = labels.disk_name(instance.pk, role)
+        while (vdi := hypervisor.find_vdi(name)) is not None:
+            hypervisor.destroy_vdi(vdi.uuid)

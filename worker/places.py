@@ -1,0 +1,160 @@
+"""From rows to placement and back: who asks, what the hosts are like, and where each may go."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db.models import Count
+from django.utils import timezone
+
+from hosting.catalog.models import GoldenDisk
+from hosting.compute.models import Instance
+from hosting.fleet.choices import HostState
+from hosting.fleet.models import Host, Pbd
+from worker.placement import (
+    Answer,
+    HostView,
+    NoPlace,
+    Request,
+    choose,
+    explain,
+    overhead_bytes,
+)
+from worker.workflow import Facts, Wait
+
+LOOK_AGAIN = timedelta(seconds=30)
+# A host that just said no is left in peace for so long.
+SHUNNED = timedelta(minutes=1)
+
+
+def take_place(instance: Instance, facts: Facts) -> Wait | dict[str, str]:
+    """Reserve a host for `instance` and say where its disks come from; Wait when there is none.
+
+    In a ledger step. Facts that come of it: `host`, `golden` (the VDI to clone), `sr`.
+    """
+    now = Instance.objects.select_related("container__version").get(pk=instance.pk)
+    disks = _golden_disks(now)
+    if not disks:
+        return Wait(LOOK_AGAIN, "The image is not on any pool yet.")
+    if now.host_id is None:
+        asked = request_of(now, shunned=shunned_in(facts))
+        answer = _choose_where_disks_are(asked, disks)
+        if isinstance(answer, NoPlace):
+            return Wait(LOOK_AGAIN, explain(asked, answer))
+        if not Instance.objects.all().take_host(now, answer.host, asked.memory_bytes):
+            return Wait(timedelta(0))  # another one was faster: look again
+        now.refresh_from_db()
+    assert now.host_id is not None
+    assert now.pool_id is not None
+    disk = disks[now.pool_id]
+    return {"host": str(now.host_id), "golden": str(disk.vdi_uuid), "sr": str(disk.sr_uuid)}
+
+
+def take_target(instance: Instance, facts: Facts) -> Wait | UUID:
+    """Reserve a host for `instance` to move to: the one planned in `facts` if that still has room."""
+    now = Instance.objects.get(pk=instance.pk)
+    if now.target_id is not None:
+        return now.target_id
+    assert now.pool_id is not None
+    shunned = {*shunned_in(facts), now.host_id}
+    planned = UUID(facts["planned"]) if "planned" in facts else None
+    if (
+        planned is not None
+        and planned not in shunned
+        and Instance.objects.all().take_target(now, planned)
+    ):
+        return planned
+    asked = request_of(now, shunned=shunned)
+    answer = choose(asked, hosts_as_seen([now.pool_id]))
+    if isinstance(answer, NoPlace):
+        return Wait(LOOK_AGAIN, explain(asked, answer))
+    if Instance.objects.all().take_target(now, answer.host):
+        return answer.host
+    return Wait(timedelta(0))  # another one was faster: look again
+
+
+def request_of(instance: Instance, *, shunned: Collection[UUID | None] = ()) -> Request:
+    """What `instance` needs of a host. Its memory is what is reserved for it already, if anything is."""
+    need = instance.reserved_bytes or instance.memory_bytes + overhead_bytes(
+        vcpus=instance.vcpus, memory_bytes=instance.memory_bytes
+    )
+    return Request(
+        uuid=instance.pk,
+        memory_bytes=need,
+        vcpus=instance.vcpus,
+        spread=frozenset({str(instance.container.tenant_id)}),
+        not_on=frozenset(host for host in shunned if host is not None),
+    )
+
+
+def hosts_as_seen(pools: Collection[UUID]) -> list[HostView]:
+    """The hosts of these pools as they are now."""
+    srs: defaultdict[UUID, set[UUID]] = defaultdict(set)
+    attached = Pbd.objects.filter(pool__in=list(pools), currently_attached=True)
+    for host, sr in attached.exclude(host=None).exclude(sr=None).values_list("host_id", "sr_id"):
+        assert host is not None
+        assert sr is not None
+        srs[host].add(sr)
+    tenants: defaultdict[UUID, dict[str, int]] = defaultdict(dict)
+    there = Instance.objects.all().living().exclude(host=None)
+    counted = there.values_list("host_id", "container__tenant_id").annotate(count=Count("pk"))
+    for host, tenant, count in counted.order_by():
+        assert host is not None
+        tenants[host][str(tenant)] = count
+    return [
+        HostView(
+            uuid=host.pk,
+            name=host.name,
+            free_bytes=host.memory_unreserved_bytes,
+            accepting=host.state == HostState.ACCEPTING and host.enabled and host.live,
+            cpu_count=host.cpu_count,
+            srs=frozenset(srs[host.pk]),
+            neighbours=tenants[host.pk],
+        )
+        for host in Host.objects.all().present().filter(pool__in=list(pools))
+    ]
+
+
+def _choose_where_disks_are(asked: Request, disks: Mapping[UUID, GoldenDisk]) -> Answer:
+    """A host that reaches its own pool's golden disk: hosts of several pools are compared alike."""
+    of_pool = dict(Host.objects.all().present().values_list("pk", "pool_id"))
+    hosts = hosts_as_seen(list(disks))
+    blind = [one.uuid for one in hosts if disks[of_pool[one.uuid]].sr_uuid not in one.srs]
+    here = frozenset({_HERE})
+    seen = [replace(one, srs=one.srs if one.uuid in blind else one.srs | here) for one in hosts]
+    return choose(replace(asked, srs=here), seen)
+
+
+# Stands for "the SR that this pool's golden disk is on".
+_HERE = UUID(int=0)
+
+
+def _golden_disks(instance: Instance) -> dict[UUID, GoldenDisk]:
+    """By pool; of the one it is in already, or of all. Of several builders' the newest."""
+    ready = GoldenDisk.objects.all().ready().filter(digest=instance.container.version.digest)
+    if instance.pool_id is not None:
+        ready = ready.filter(pool=instance.pool_id)
+    return {disk.pool_id: disk for disk in ready.order_by("created_at")}
+
+
+# --------------------------------------------------------------------------------- hosts that said no
+
+
+def shun(host: UUID | str | None, facts: Facts) -> dict[str, str]:
+    """The fact "tried" with this host in it for a while."""
+    until = (timezone.now() + SHUNNED).isoformat()
+    still = {str(one): facts["tried"][str(one)] for one in shunned_in(facts)}
+    return {**still, str(host): until} if host is not None else still
+
+
+def shunned_in(facts: Facts) -> frozenset[UUID]:
+    now = timezone.now()
+    return frozenset(
+        UUID(host)
+        for host, until in facts.get("tried", {}).items()
+        if datetime.fromisoformat(until) > now
+    )

@@ -1,0 +1,149 @@
+"""The cases of workflows over instances."""
+
+from __future__ import annotations
+
+from hosting.compute.models import Container, Instance
+from hosting.compute.services import delete_container, resize_container
+from hosting.operations.models import Operation
+from tenants.models import Quota
+from worker.tests.case import Case
+from worker.tests.worlds import World
+from worker.workflows.migrate import migrate
+from worker.workflows.provision import provision
+from worker.workflows.resize import resize
+from worker.workflows.restart import restart
+from worker.workflows.start import start
+from worker.workflows.stop import stop
+from worker.workflows.teardown import teardown
+
+
+class InstanceCase(Case):
+    """An instance, on a host unless `is_new`, and the operation on it."""
+
+    is_new = False
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.hypervisor = self.world.pool
+        self.instance = self.world.add_instance(None if self.is_new else self.world.hosts[0])
+        self.prepare()
+        self.operation = self.ask()
+
+    def prepare(self) -> None:
+        """What else must be true before."""
+
+    def ask(self) -> Operation:
+        return Operation.objects.create(
+            kind=self.kind, instance=self.world.again(self.instance), requested_by="t"
+        )
+
+    def assert_left_nothing(self) -> None:
+        raise AssertionError("it only goes forward")
+
+
+class ProvisionCase(InstanceCase):
+    kind = provision.kind
+    is_new = True
+
+    def assert_arrived(self) -> None:
+        now = self.world.assert_runs_once(self.instance)
+        assert now.published_at is not None
+        assert self.hypervisor.starts == [now.vm_uuid]
+
+    def assert_left_nothing(self) -> None:
+        self.world.assert_nothing_of(self.instance)
+        assert self.world.again(self.instance).pool is None
+
+
+class StopCase(InstanceCase):
+    kind = stop.kind
+
+    def assert_arrived(self) -> None:
+        assert self.world.host_of(self.instance) is None
+        assert self.world.again(self.instance).host is None
+        assert len(self.world.disks_of(self.instance)) == 3
+        self.world.assert_ledger_is_right()
+
+
+class StartCase(InstanceCase):
+    kind = start.kind
+
+    def prepare(self) -> None:
+        self.hypervisor.end(self.instance.vm_uuid)
+        Instance.objects.all().leave_host(self.instance)
+
+    def assert_arrived(self) -> None:
+        now = self.world.assert_runs_once(self.instance)
+        assert self.hypervisor.starts == [now.vm_uuid]
+
+    def assert_left_nothing(self) -> None:
+        assert self.world.host_of(self.instance) is None
+        assert self.world.again(self.instance).host is None
+        assert len(self.world.disks_of(self.instance)) == 3
+        self.world.assert_ledger_is_right()
+
+
+class RestartCase(InstanceCase):
+    kind = restart.kind
+
+    def assert_arrived(self) -> None:
+        now = self.world.assert_runs_once(self.instance)
+        assert self.hypervisor.starts == [now.vm_uuid]
+        assert now.host == self.world.hosts[0]
+
+
+class ResizeCase(InstanceCase):
+    kind = resize.kind
+    bytes = 512 * 2**20
+
+    def ask(self) -> Operation:
+        container = self.instance.container
+        return resize_container(container=container, memory_bytes=self.bytes, requested_by="t")
+
+    def assert_arrived(self) -> None:
+        now = self.world.assert_runs_once(self.instance)
+        assert now.memory_bytes == now.container.memory_bytes == self.bytes
+        assert self.hypervisor.starts == [now.vm_uuid]
+
+    def assert_left_nothing(self) -> None:
+        now = self.world.assert_runs_once(self.instance)
+        assert now.memory_bytes == now.container.memory_bytes == self.instance.memory_bytes
+        assert not self.hypervisor.starts
+
+
+class TeardownCase(InstanceCase):
+    kind = teardown.kind
+
+    def ask(self) -> Operation:
+        return delete_container(container=self.instance.container, requested_by="t")
+
+    def assert_arrived(self) -> None:
+        self.world.assert_nothing_of(self.instance)
+        assert not Container.objects.all().owned_by(self.world.tenant)
+        assert Quota.objects.get(tenant=self.world.tenant).containers_used == 0
+
+
+class MigrateCase(InstanceCase):
+    kind = migrate.kind
+
+    def assert_arrived(self) -> None:
+        now = self.world.assert_runs_once(self.instance)
+        assert now.host != self.world.hosts[0]
+        assert self.hypervisor.moves == [(now.vm_uuid, now.host_id)]
+        assert not self.hypervisor.starts
+
+    def assert_left_nothing(self) -> None:
+        now = self.world.assert_runs_once(self.instance)
+        assert now.host == self.world.hosts[0]
+        assert not self.hypervisor.moves
+
+
+INSTANCE_CASES: tuple[type[Case], ...] = (
+    ProvisionCase,
+    StopCase,
+    StartCase,
+    RestartCase,
+    ResizeCase,
+    TeardownCase,
+    MigrateCase,
+)

@@ -1,0 +1,102 @@
+"""A new container comes to life: placed, its disks made, its VM made and started.
+
+Until it has run once, a refusal undoes all of it.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from django.db.models.functions import Coalesce, Now
+
+from hosting.compute.models import Instance
+from worker import machines
+from worker.hypervisor.port import Gone, Hypervisor
+from worker.places import shun, take_place
+from worker.workflow import Done, Facts, Failed, Next, Outcome, Wait, Workflow
+
+provision = Workflow[Instance](
+    "instance.provision",
+    subject="instance",
+    first="place",
+    undo="unmake_vm",
+    no_room="elsewhere",
+    deadline=timedelta(minutes=10),
+)
+
+
+@provision.ledger
+def place(instance: Instance, facts: Facts) -> Outcome:
+    found = take_place(instance, facts)
+    return found if isinstance(found, Wait) else Next(build_disks, **found)
+
+
+@provision.remote
+def build_disks(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    return Next(build_vm, disks=machines.build_disks(hypervisor, instance, facts))
+
+
+@provision.remote
+def build_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    vm = machines.build_vm(hypervisor, instance, facts["disks"])
+    return Next(start_vm, vm=vm.uuid)
+
+
+@provision.remote
+def start_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    try:
+        vm = hypervisor.vm(UUID(facts["vm"]))
+    except Gone:
+        return Next(build_vm)
+    return Next(await_running, task=machines.start(hypervisor, vm, UUID(facts["host"])))
+
+
+@provision.remote
+def await_running(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    vm = hypervisor.vm(UUID(facts["vm"]))
+    started = machines.has_started(hypervisor, vm, facts["task"])
+    if isinstance(started, Wait):
+        return started
+    return Next(publish if started else start_vm)
+
+
+@provision.ledger(can_turn_back=False)
+def publish(instance: Instance, facts: Facts) -> Outcome:
+    Instance.objects.filter(pk=instance.pk).update(
+        vm_uuid=facts["vm"],
+        published_at=Coalesce("published_at", Now()),
+        started_at=Now(),
+        generation=instance.container.generation,
+    )
+    return Done()
+
+
+@provision.ledger
+def elsewhere(instance: Instance, facts: Facts) -> Outcome:
+    """The host had no room after all, whatever its ledger said."""
+    Instance.objects.all().leave_host(instance)
+    return Next(place, tried=shun(facts.get("host"), facts))
+
+
+# ------------------------------------------------------------------------------------------- the way back
+
+
+@provision.remote
+def unmake_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    machines.unmake_vm(hypervisor, instance)
+    return Next(unmake_disks)
+
+
+@provision.remote
+def unmake_disks(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    machines.unmake_disks(hypervisor, instance)
+    return Next(release)
+
+
+@provision.ledger
+def release(instance: Instance, facts: Facts) -> Outcome:
+    """It stays in the list as failed, with its quota taken, until it is started again or deleted."""
+    Instance.objects.all().leave_host(instance)
+    Instance.objects.filter(pk=instance.pk).update(pool=None, vm_uuid=None)
+    return Failed()

@@ -1,0 +1,88 @@
+"""A container ends and begins again, on the same host while that has room. Only forward."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from django.db.models.functions import Now
+
+from hosting.compute.models import Instance
+from worker import machines
+from worker.hypervisor.port import Gone, Hypervisor
+from worker.places import shun, take_place
+from worker.workflow import Done, Facts, Next, Outcome, Wait, Workflow
+
+restart = Workflow[Instance](
+    "instance.restart",
+    subject="instance",
+    first="begin",
+    no_room="elsewhere",
+    deadline=timedelta(minutes=10),
+)
+
+
+@restart.ledger
+def begin(instance: Instance, facts: Facts) -> Outcome:
+    return Next(end, grace=machines.grace_from_now())
+
+
+@restart.remote
+def end(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    return machines.stop(hypervisor, instance, facts) or Next(place)
+
+
+@restart.ledger
+def place(instance: Instance, facts: Facts) -> Outcome:
+    """Where it is, if memory is still reserved for it there."""
+    found = take_place(instance, facts)
+    return found if isinstance(found, Wait) else Next(find_vm, **found)
+
+
+@restart.remote
+def find_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    vm = machines.find_vm(hypervisor, instance)
+    return Next(build_disks) if vm is None else Next(start_vm, vm=vm.uuid)
+
+
+@restart.remote
+def build_disks(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    return Next(build_vm, disks=machines.build_disks(hypervisor, instance, facts))
+
+
+@restart.remote
+def build_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    vm = machines.build_vm(hypervisor, instance, facts["disks"])
+    return Next(start_vm, vm=vm.uuid)
+
+
+@restart.remote
+def start_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    try:
+        vm = hypervisor.vm(UUID(facts["vm"]))
+    except Gone:
+        return Next(find_vm)
+    return Next(await_running, task=machines.start(hypervisor, vm, UUID(facts["host"])))
+
+
+@restart.remote
+def await_running(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    vm = hypervisor.vm(UUID(facts["vm"]))
+    started = machines.has_started(hypervisor, vm, facts["task"])
+    if isinstance(started, Wait):
+        return started
+    return Next(publish if started else start_vm)
+
+
+@restart.ledger
+def publish(instance: Instance, facts: Facts) -> Outcome:
+    Instance.objects.filter(pk=instance.pk).update(
+        vm_uuid=facts["vm"], started_at=Now(), generation=instance.container.generation
+    )
+    return Done()
+
+
+@restart.ledger
+def elsewhere(instance: Instance, facts: Facts) -> Outcome:
+    Instance.objects.all().leave_host(instance)
+    return Next(place, tried=shun(facts.get("host"), facts))
