@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from deploy.lab.classes import vif, vm_disks
@@ -173,15 +175,33 @@ def remove_consoles(lab: Lab, vm: Row) -> None:
 # --- the end of a domain
 
 
+@asynccontextmanager
+async def turn_at_home(call: Call, vm: Row, machine: Machine) -> AsyncIterator[Machine]:
+    """The VM's turn on the machine that has it then: it may move while this waits."""
+    while True:
+        async with machine.xenopsd.turn(vm.uuid):
+            home = call.lab.machines.get(vm.resident_on, machine)
+            if home is machine:
+                yield machine
+                return
+        machine = home
+
+
+def check_is_there(vm: Row, machine: Machine, expected: str) -> None:
+    """Raise VM_BAD_POWER_STATE when the domain went while this waited its turn."""
+    if vm.uuid not in machine.domains:
+        raise XapiError("VM_BAD_POWER_STATE", vm.ref, expected, vm.power_state.lower())
+
+
 async def stop(call: Call, vm: Row, machine: Machine) -> None:
     """Destroy the domain, whatever its guest says to it."""
-    async with machine.xenopsd.turn(vm.uuid):
-        await _stop_in_turn(call.lab, vm, machine)
+    async with turn_at_home(call, vm, machine) as home:
+        await _stop_in_turn(call.lab, vm, home)
 
 
 async def shut_down(call: Call, vm: Row, machine: Machine) -> None:
     """Ask the guest to shut down, then clear away. Raises what `ask` raises."""
-    async with machine.xenopsd.turn(vm.uuid):
+    async with turn_at_home(call, vm, machine) as machine:
         await ask(call, vm, machine, "poweroff")
         passed_cancel_points(call, 9 if call.cancelled.is_set() else 7)
         await _stop_in_turn(call.lab, vm, machine)
@@ -263,10 +283,8 @@ async def reboot(call: Call, vm: Row, machine: Machine, *, clean: bool) -> None:
     Raises VM_BAD_POWER_STATE when the old one went while this waited its turn.
     """
     lab = call.lab
-    async with machine.xenopsd.turn(vm.uuid):
-        if vm.uuid not in machine.domains:
-            expected = "running" if clean else "paused, running"
-            raise XapiError("VM_BAD_POWER_STATE", vm.ref, expected, vm.power_state.lower())
+    async with turn_at_home(call, vm, machine) as machine:
+        check_is_there(vm, machine, "running" if clean else "paused, running")
         if clean:
             await ask(call, vm, machine, "reboot")
         passed_cancel_points(call, 17 if clean else 16)
@@ -289,14 +307,16 @@ async def rebuild(lab: Lab, vm: Row, machine: Machine) -> None:
 
 
 async def set_paused(call: Call, vm: Row, machine: Machine, paused: bool) -> None:
-    async with machine.xenopsd.turn(vm.uuid):
+    """Freeze or thaw the guest. Raises VM_BAD_POWER_STATE when it is gone."""
+    async with turn_at_home(call, vm, machine) as machine:
         await machine.xenopsd.work(call.lab.config.durations.pause)
-        guest = machine.domains.get(vm.uuid)
-        if guest is not None and paused:
+        check_is_there(vm, machine, "running" if paused else "paused")
+        guest: Guest = machine.domains[vm.uuid]
+        if paused:
             guest.freeze()
             if not call.lab.config.hypervisor.hears_paused_guests:
                 guest.unreport()
-        elif guest is not None:
+        else:
             guest.thaw()
         call.db.update(vm, power_state="Paused" if paused else "Running")
         show_devices(call.lab, vm)
