@@ -1,0 +1,1 @@
+"""A small read-only OCI registry with two demonstration images, built at its start from `images/`."""

@@ -1,0 +1,53 @@
+"""What workflows hold: images by name, and root disks of them."""
+
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from worker.images import builders
+from worker.images.reach import Reach
+from worker.images.records import Credentials, Limits, Platform, Resolved, RootDisk
+from worker.images.reference import Reference
+from worker.images.registry import Repository
+from worker.images.spool import Spool
+
+
+@dataclass(frozen=True)
+class Images:
+    """Keeps no connection and no state: any process may make one, at any time."""
+
+    spool: Spool
+    reach: Reach = field(default_factory=Reach)
+    builder: builders.Builder = builders.CURRENT
+
+    def resolve(
+        self,
+        reference: Reference,
+        *,
+        credentials: Credentials | None = None,
+        platform: Platform | None = None,
+        limits: Limits | None = None,
+    ) -> Resolved:
+        """Which image a name means now, pinned. Seconds, and no layer is pulled.
+
+        Resolving `Resolved.reference` again gives the same, so a later step needs only that text.
+        Raises ImageRefused, ImageUnavailable.
+        """
+        with Repository(reference, credentials, self.reach, limits or Limits()) as repository:
+            return repository.resolve(platform or Platform())
+
+    def build(
+        self,
+        image: Resolved,
+        target: BinaryIO,
+        *,
+        credentials: Credentials | None = None,
+        limits: Limits | None = None,
+    ) -> RootDisk:
+        """Write the image's root disk to `target`, an empty file, e.g. one of `spool`'s.
+
+        Minutes for large images, `limits.duration` at most. On any error `target` holds
+        rubbish. Raises ImageRefused, ImageUnavailable.
+        """
+        limits = limits or Limits()
+        with Repository(image.reference, credentials, self.reach, limits) as repository:
+            return self.builder.build(image, repository, target, self.spool, limits)
