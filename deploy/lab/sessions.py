@@ -115,6 +115,21 @@ async def slave_local_login_with_password(call: Call, user: str, password: str) 
     return await _login(call, user, password, "")
 
 
+@message("session.slave_login")
+def slave_login(call: Call, host: str, psecret: str) -> str:
+    """Between hosts only: nobody else knows the pool's secret."""
+    raise _not_a_host()
+
+
+@message("session.slave_local_login")
+def slave_local_login(call: Call, psecret: str) -> str:
+    raise _not_a_host()
+
+
+def _not_a_host() -> XapiError:
+    return XapiError("SESSION_AUTHENTICATION_FAILED", "", "Pool credentials invalid")
+
+
 async def _login(call: Call, user: str, password: str, originator: str) -> str:
     try:
         session = call.lab.sessions.open(user, password, originator, call.machine)

@@ -16,6 +16,7 @@ from deploy.lab.classes import host_power as _host_power  # noqa: F401
 from deploy.lab.classes import host_settings as _host_settings  # noqa: F401
 from deploy.lab.classes import message as _message  # noqa: F401
 from deploy.lab.classes import network as _network  # noqa: F401
+from deploy.lab.classes import passthrough as _passthrough  # noqa: F401
 from deploy.lab.classes import pbd as _pbd  # noqa: F401
 from deploy.lab.classes import pif as _pif  # noqa: F401
 from deploy.lab.classes import pool as _pool  # noqa: F401

@@ -11,6 +11,7 @@ from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
 from deploy.lab.forward import forward
+from deploy.lab.generic import add_to_map
 from deploy.lab.schema import NULL
 from deploy.lab.wire import EPOCH
 
@@ -46,6 +47,33 @@ def set_iscsi_iqn(call: Call, host: Row, value: str) -> None:
     if not value:
         raise XapiError("INVALID_VALUE", "value", value)
     call.db.update(host, iscsi_iqn=value, other_config={**host.other_config, "iscsi_iqn": value})
+
+
+WATCHED = 0.2
+"""Seconds until the daemon notices that other_config says something about storage."""
+
+
+@message("host.set_other_config")
+def set_other_config(call: Call, host: Row, value: dict[str, str]) -> None:
+    call.db.update(host, other_config=value)
+    call.lab.spawn(_follow_other_config(call, host))
+
+
+@message("host.add_to_other_config")
+def add_to_other_config(call: Call, host: Row, key: str, value: str) -> None:
+    add_to_map(call, host, "other_config", key, value)
+    call.lab.spawn(_follow_other_config(call, host))
+
+
+async def _follow_other_config(call: Call, host: Row) -> None:
+    """Older clients set the initiator's name and multipathing there."""
+    await call.lab.clock.sleep(WATCHED)
+    iqn = host.other_config.get("iscsi_iqn")
+    if iqn:
+        call.db.update(host, iscsi_iqn=iqn)
+    multipathing = host.other_config.get("multipathing")
+    if multipathing in ("true", "false"):
+        call.db.update(host, multipathing=multipathing == "true")
 
 
 @message("host.enable_local_storage_caching")
@@ -256,6 +284,11 @@ async def dmesg(call: Call, host: Row) -> str:
 async def refuse(call: Call, host: Row) -> str:
     await forward(call, host.ref)
     raise XapiError("NOT_IMPLEMENTED", call.message.name)
+
+
+@message("host.ha_xapi_healthcheck")
+def ha_xapi_healthcheck(call: Call) -> bool:
+    return True
 
 
 @message("host.list_methods")

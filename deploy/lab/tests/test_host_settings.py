@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -91,3 +92,14 @@ def test_name_servers_that_are_no_addresses_are_dropped(api: Any, host: str) -> 
     assert api.PIF.get_DNS(eth1) == "10.0.0.2,10.0.0.3"
     api.PIF.reconfigure_ipv6(eth1, "None", "", "", "")
     assert api.PIF.get_DNS(eth1) == "10.0.0.2,10.0.0.3"
+
+
+def test_what_other_config_says_of_storage_is_followed(api: Any, host: str) -> None:
+    api.host.set_other_config(host, {"iscsi_iqn": "iqn.2002-02.com.example:b"})
+    deadline = time.monotonic() + 10.0
+    while api.host.get_iscsi_iqn(host) != "iqn.2002-02.com.example:b":
+        assert time.monotonic() < deadline
+    api.host.remove_from_other_config(host, "multipathing")
+    api.host.add_to_other_config(host, "multipathing", "false")
+    while api.host.get_multipathing(host):
+        assert time.monotonic() < deadline

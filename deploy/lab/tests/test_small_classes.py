@@ -110,3 +110,12 @@ def test_records_alone_can_be_introduced(api: Any) -> None:
     pif = api.PIF.get_all()[0]
     vlan = api.VLAN.pool_introduce(pif, pif, "7", {})
     assert api.VLAN.get_tag(vlan) == "7"
+
+
+@pytest.mark.parametrize("cls", ["GPU_group", "USB_group"])
+def test_groups_of_devices_can_be_empty(api: Any, cls: str) -> None:
+    groups = getattr(api, cls)
+    group = groups.create("g", "", {"a": "b"})
+    assert groups.get_name_label(group) == "g"
+    groups.destroy(group)
+    assert groups.get_all() == []
