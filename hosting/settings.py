@@ -6,6 +6,7 @@ default, the program refuses to start on anything that is only fit for a desk.
 
 import base64
 import hashlib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,18 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "options": {"queue": "recovery", "expires": 30},
     },
 }
+
+# Images: where workers may ask for them, and where layers lie while a disk is made of them
+IMAGE_SPOOL = envstr("IMAGE_SPOOL", "/var/tmp")
+IMAGE_ALLOWED_NETWORKS = envlist("IMAGE_ALLOWED_NETWORKS")
+IMAGE_PLAIN_HTTP_REGISTRIES = envlist("IMAGE_PLAIN_HTTP_REGISTRIES")
+IMAGE_CA_FILE = envstr("IMAGE_CA_FILE", "")
+for _network in IMAGE_ALLOWED_NETWORKS:
+    try:
+        ip_network(_network)
+    except ValueError as _error:
+        _message = f"IMAGE_ALLOWED_NETWORKS: {_error}"
+        raise ImproperlyConfigured(_message) from _error
 
 # People
 AUTH_PASSWORD_VALIDATORS = [

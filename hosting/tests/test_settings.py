@@ -53,6 +53,7 @@ def test_production_is_the_default_and_starts_when_all_is_given() -> None:
         ({"REDIS_URL": None}, "REDIS_URL is absent"),
         ({"DATABASE_URL": None}, "DATABASE_URL is absent"),
         ({"ENVIRONMENT": "prod"}, "ENVIRONMENT is 'prod'"),
+        ({"IMAGE_ALLOWED_NETWORKS": "10.0.0.1/8"}, "IMAGE_ALLOWED_NETWORKS: 10.0.0.1/8 has host"),
     ],
     ids=str,
 )

@@ -1,7 +1,9 @@
 """What workflows hold: images by name, and root disks of them."""
 
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, Self
+
+from django.conf import settings
 
 from worker.images import builders
 from worker.images.reach import Reach
@@ -18,6 +20,16 @@ class Images:
     spool: Spool
     reach: Reach = field(default_factory=Reach)
     builder: builders.Builder = builders.CURRENT
+
+    @classmethod
+    def by_settings(cls) -> Self:
+        """As the operator set it: IMAGE_* in docs/settings.md."""
+        reach = Reach.parse(
+            allowed=settings.IMAGE_ALLOWED_NETWORKS,
+            plain_http=settings.IMAGE_PLAIN_HTTP_REGISTRIES,
+            ca_file=settings.IMAGE_CA_FILE or None,
+        )
+        return cls(Spool(settings.IMAGE_SPOOL), reach)
 
     def resolve(
         self,
