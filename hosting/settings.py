@@ -208,7 +208,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
 IMAGE_SPOOL = envstr("IMAGE_SPOOL", "/var/tmp")
 IMAGE_ALLOWED_NETWORKS = envlist("IMAGE_ALLOWED_NETWORKS")
 IMAGE_PLAIN_HTTP_REGISTRIES = envlist("IMAGE_PLAIN_HTTP_REGISTRIES")
-IMAGE_CA_FILE = envstr("IMAGE_CA_FILE", "")
+IMAGE_CERTIFICATES = envstr("IMAGE_CERTIFICATES", "")
 for _network in IMAGE_ALLOWED_NETWORKS:
     try:
         ip_network(_network)

@@ -27,7 +27,7 @@ class Images:
         reach = Reach.parse(
             allowed=settings.IMAGE_ALLOWED_NETWORKS,
             plain_http=settings.IMAGE_PLAIN_HTTP_REGISTRIES,
-            ca_file=settings.IMAGE_CA_FILE or None,
+            ca_file=settings.IMAGE_CERTIFICATES or None,
         )
         return cls(Spool(settings.IMAGE_SPOOL), reach)
 

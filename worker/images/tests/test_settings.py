@@ -9,7 +9,7 @@ def test_the_operators_settings_are_what_it_goes_by(settings: Settings) -> None:
     settings.IMAGE_SPOOL = "/spool"
     settings.IMAGE_ALLOWED_NETWORKS = ["10.1.0.0/16"]
     settings.IMAGE_PLAIN_HTTP_REGISTRIES = ["Lab:5000"]
-    settings.IMAGE_CA_FILE = "/ca.pem"
+    settings.IMAGE_CERTIFICATES = "/ca.pem"
     images = Images.by_settings()
     assert str(images.spool.folder) == "/spool"
     assert images.reach.allowed == (ip_network("10.1.0.0/16"),)
