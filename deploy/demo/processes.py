@@ -37,6 +37,7 @@ def lab(*, port: int, control_port: int, state: str, info: str, password_file: s
             *(sys.executable, "-u", "-m", "deploy.lab", "--hosts", str(LAB_HOSTS)),
             *("--port", str(port), "--control-port", str(control_port)),
             *("--state", state, "--info", info, "--password-file", password_file),
+            "--sample-guests",
         ],
         cwd=str(ROOT),
         stage=_LAB,

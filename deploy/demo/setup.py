@@ -13,8 +13,6 @@ from pathlib import Path
 import django
 from django.core.management import CommandError, call_command
 
-from deploy.demo.guests import Xapi, ensure_guests
-
 
 def main() -> None:
     django.setup()
@@ -24,18 +22,6 @@ def main() -> None:
         Path(os.environ["DEMO_OPERATOR_PASSWORD_FILE"]).read_text().strip(),
     )
     _enrol(os.environ["DEMO_POOL"])
-    if "LAB_CONTROL" in os.environ:
-        _populate(os.environ["DEMO_POOL"])
-
-
-def _populate(name: str) -> None:
-    from hosting.fleet.models import Pool
-
-    pool = Pool.objects.get(name=name)
-    certificate = pool.candidates[0]["certificate"]
-    xapi = Xapi(pool.url, certificate, pool.username, pool.password)
-    ensure_guests(xapi)
-    xapi.close()
 
 
 def _ensure_operator(name: str, password: str) -> None:

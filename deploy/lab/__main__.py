@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.lab.lab import GIB, Config
+from deploy.lab.sample_guests import make_guests
 from deploy.lab.server import LabServer, start_on_a_free_port
 from deploy.lab.state import StateFile, WrongState
 from deploy.lab.xenopsd import Durations
@@ -70,6 +71,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         help="how long something takes, of: "
         + ", ".join(f"{f.name} ({f.default:g})" for f in dataclasses.fields(Durations)),
     )
+    parser.add_argument("--sample-guests", action="store_true", help="make VMs in a fresh pool")
     parser.add_argument("--no-tls", action="store_true", help="plain HTTP, for looking inside")
     options = parser.parse_args(arguments)
     if not 1 <= options.hosts <= MOST_HOSTS:
@@ -106,6 +108,8 @@ async def _run(options: argparse.Namespace) -> int:
     if password := _password(options):
         config.password = password
     server = await start_on_a_free_port(config, tls=not options.no_tls, sides=True, state=state)
+    if options.sample_guests and not server.lab.is_resumed:
+        await make_guests(server.lab)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

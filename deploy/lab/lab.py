@@ -104,6 +104,8 @@ class Lab:
         self.coordinator: Machine
         self._work: set[asyncio.Task[Any]] = set()
         saved = state.load() if state is not None else None
+        self.is_resumed = saved is not None
+        """Goes on from a saved state, rather than fresh."""
         if state is not None and saved is not None:
             resume(self, state, saved)
         else:
