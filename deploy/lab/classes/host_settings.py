@@ -186,7 +186,7 @@ def enable_external_auth(
 
 
 @message("host.disable_external_auth")
-def disable_external_auth(call: Call, host: Row, config: dict[str, str]) -> None:
+def disable_external_auth(call: Call, host: Row, config: dict[str, str], force: bool) -> None:
     """Disabling what is disabled is no error."""
 
 
