@@ -115,6 +115,8 @@ class Database:
         self.generation = 0
         self.tables = {name: Table(cls) for name, cls in SCHEMA.classes.items()}
         self.listeners: list[Callable[[str], None]] = []
+        self.watchers: list[Callable[[Row, str], None]] = []
+        """Told of every single change: the row, and `add`, `mod` or `del`."""
         self._one_to_many: dict[tuple[str, str], tuple[str, str]] = {}
         self._many_to_many: dict[tuple[str, str], tuple[str, str]] = {}
         for left, right in SCHEMA.relations:
@@ -178,6 +180,7 @@ class Database:
         self.generation += 1
         row = Row(cls, ref or new_ref(), fields, self.generation)
         self._index(table, row)
+        self._tell(row, "add")
         for name in fields:
             self._link(row, name, fields[name])
         self._notify(cls)
@@ -205,6 +208,7 @@ class Database:
         self.generation += 1
         row.changed(self.generation)
         table.rows.move_to_end(row.ref)
+        self._tell(row, "mod")
         self._notify(row.cls)
 
     def delete(self, row: Row) -> None:
@@ -212,6 +216,7 @@ class Database:
         table = self.tables[row.cls]
         if table.rows.pop(row.ref, None) is None:
             return
+        self._tell(row, "del")
         for name, value in row.fields.items():
             self._unlink(row, name, value)
         table.by_uuid.pop(row.fields.get("uuid", ""), None)
@@ -306,6 +311,10 @@ class Database:
             labels[label].pop(row.ref, None)
             if not labels[label]:
                 del labels[label]
+
+    def _tell(self, row: Row, operation: str) -> None:
+        for watcher in self.watchers:
+            watcher(row, operation)
 
     def _notify(self, cls: str) -> None:
         for listener in self.listeners:

@@ -15,6 +15,7 @@ from deploy.lab.schema import SCHEMA
 from deploy.lab.wire import Int32
 
 if TYPE_CHECKING:
+    from deploy.lab.classes.event import Log
     from deploy.lab.lab import Lab
 
 LONGEST_TIMEOUT = 24 * 3600.0
@@ -88,6 +89,8 @@ class Events:
         self.lab = lab
         self._waiting: dict[str, set[asyncio.Future[None]]] = defaultdict(set)
         self._sessions: dict[str, set[asyncio.Future[None]]] = defaultdict(set)
+        self.log: Log | None = None
+        """For sessions that watch the old way, from when the first of them asks."""
         lab.db.listeners.append(self._changed)
 
     def _changed(self, table: str) -> None:

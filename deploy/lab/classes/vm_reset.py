@@ -10,6 +10,7 @@ from deploy.lab.classes.wiring import is_shared as is_network_shared
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
+from deploy.lab.placement import is_live as is_host_live
 from deploy.lab.placement import storage_of
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ async def _check_gone(call: Call, vm: Row) -> None:
     if machine.is_coordinator:
         if vm.uuid in machine.domains:
             raise XapiError("DOMAIN_EXISTS", vm.ref)
+        return
+    if not is_host_live(call.lab, call.db.get("host", vm.resident_on)):
+        # What the pool knows to be dead is not asked.
         return
     if machine.answers_coordinator:
         raise XapiError("HOST_IS_LIVE", vm.resident_on)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from deploy.lab.classes import event as event_class_module
 from deploy.lab.testing import running_lab
 from deploy.lab.tests.vms import Vms, error_of, vms_of
 
@@ -122,6 +123,33 @@ def test_a_registered_session_is_told_of_what_it_asked_for(vms: Vms) -> None:
     vms.api.VM.set_name_label(vm, "told")
     (event,) = vms.api.event.next()
     assert (event["operation"], event["ref"]) == ("mod", vm)
-    assert vms.api.event.get_current_id() == event["id"]
+    assert vms.api.event.get_current_id() == str(int(event["id"]) + 1)
     vms.api.event.unregister(["vm"])
-    assert error_of(vms.api.event.next)[0] == "SESSION_NOT_REGISTERED"
+
+
+def test_a_registered_session_is_told_of_every_single_change(vms: Vms) -> None:
+    vms.api.event.register(["VM"])
+    vm = vms.vm()
+    vms.api.VM.set_name_label(vm, "one")
+    vms.api.VM.set_name_label(vm, "two")
+    vms.api.VM.destroy(vm)
+    told = [e for e in vms.api.event.next() if e["ref"] == vm]
+    kinds_told = [event["operation"] for event in told]
+    assert (kinds_told[0], kinds_told[-1]) == ("add", "del")
+    labels = [event["snapshot"]["name_label"] for event in told[:-1]]
+    assert labels.index("one") < labels.index("two")
+    vms.api.event.unregister(["VM"])
+
+
+def test_who_asks_too_late_is_told_that_events_are_lost(
+    vms: Vms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_class_module, "LARGEST_LOG", 10_000)
+    vms.api.event.register(["VM"])
+    vm = vms.vm()
+    for number in range(5):
+        vms.api.VM.set_name_label(vm, f"label {number}")
+    assert error_of(vms.api.event.next) == ["EVENTS_LOST"]
+    vms.api.VM.set_name_label(vm, "last")
+    assert [event["operation"] for event in vms.api.event.next()] == ["mod"]
+    vms.api.event.unregister(["VM"])

@@ -46,6 +46,9 @@ def test_a_host_is_not_live_ten_minutes_after_its_last_heartbeat(vms: Vms) -> No
     assert not _live(vms, "h3")
     assert vms.state(vm) == "Running"
     assert error_of(vms.api.VM.hard_shutdown, vm) == ["HOST_OFFLINE", vms.hosts["h3"]]
+    # Nobody asks a host that is known to be dead: the clock stands still here.
+    vms.api.VM.power_state_reset(vm)
+    assert vms.state(vm) == "Halted"
 
 
 def test_a_dead_host_is_declared_so_and_its_vms_start_elsewhere(vms: Vms) -> None:
