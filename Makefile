@@ -103,6 +103,20 @@ beat: .installed-local ## Celery's clock
 follow: .installed-local ## The follower of one pool: make follow ARGS="<pool name>"
 	$(BIN)/python manage.py follow $(ARGS)
 
+.PHONY: lab
+lab: .installed-local ## The simulated pool alone: make lab ARGS="--hosts 8 --state lab.state"
+	$(BIN)/python -m deploy.lab $(ARGS)
+
+# measures -----------------------------------------------------------------------------------------------
+
+.PHONY: replay
+replay: .installed-dev ## The lab against recordings of a real daemon: make replay ARGS="DIRECTORY"
+	$(BIN)/python -m deploy.lab.replay $(ARGS)
+
+.PHONY: benchmark
+benchmark: .installed-dev ## How fast the lab answers, full or pools: make benchmark ARGS="--short"
+	$(BIN)/python -m benchmarks.lab $(ARGS)
+
 # installation -------------------------------------------------------------------------------------------
 
 .PHONY: install
