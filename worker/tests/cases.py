@@ -9,6 +9,7 @@ from hosting.fleet.models import Host
 from hosting.fleet.tests.makers import make_host, make_pool
 from hosting.operations.models import Operation
 from worker.tests.case import Case
+from worker.tests.host_cases import HOST_CASES
 from worker.tests.instance_cases import INSTANCE_CASES
 from worker.tests.shed import NEEDS, Shed, douse, furnish, furnish_all
 
@@ -67,5 +68,11 @@ class DouseCase(Case):
         raise AssertionError("it only goes forward")
 
 
-_ALL: tuple[type[Case], ...] = (FurnishCase, FurnishAllCase, DouseCase, *INSTANCE_CASES)
+_ALL: tuple[type[Case], ...] = (
+    FurnishCase,
+    FurnishAllCase,
+    DouseCase,
+    *INSTANCE_CASES,
+    *HOST_CASES,
+)
 CASES: dict[str, type[Case]] = {case.kind: case for case in _ALL}

@@ -9,6 +9,8 @@ from hosting.fleet.tests.makers import make_host
 from hosting.operations import bell
 from hosting.operations.models import Operation
 from worker.tests.shed import Shed, furnish  # registers the workflows that only tests know
+from worker.tests.worlds import FENCES
+from worker.workflows import recover_host
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +19,13 @@ def rung(monkeypatch: pytest.MonkeyPatch) -> list[UUID]:
     heard: list[UUID] = []
     monkeypatch.setattr(bell, "_ring", lambda asked: heard.extend(uuid for uuid, _ in asked))
     return heard
+
+
+@pytest.fixture(autouse=True)
+def _fences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts of these tests have their power switches in memory."""
+    FENCES.clear()
+    monkeypatch.setattr(recover_host, "find_fence", lambda host: FENCES[host.pk])
 
 
 @pytest.fixture

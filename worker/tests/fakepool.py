@@ -104,7 +104,11 @@ class FakePool:
 
     def host(self, host: UUID) -> HostRecord:
         self._reach_master()
-        return _of(self.hosts_by_uuid, host)
+        mine = [task for task in self.tasks.values() if task.vm == host]
+        for task in mine:
+            self._look(task)
+        running = frozenset(task.operation for task in mine if task.record is None)
+        return replace(_of(self.hosts_by_uuid, host), current_operations=running)
 
     def host_answers(self, host: UUID, timeout: timedelta) -> bool:
         return host not in self.silent

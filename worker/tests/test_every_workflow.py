@@ -180,7 +180,9 @@ def calls_that_may_turn_back(kind: str) -> list[int]:
         made_by.append(case.operation.step)
 
     run_to_end(case.operation, Faulty(case.hypervisor, before=look))
-    turning = [n for n, step in enumerate(made_by) if workflow.steps[step].can_turn_back]
+    steps = [workflow.steps[name] for name in made_by]
+    # While a ledger step spawns and waits, the calls are its children's.
+    turning = [n for n, step in enumerate(steps) if step.is_remote and step.can_turn_back]
     assert turning, f"{kind} has a way back that no refusal leads to"
     return turning
 

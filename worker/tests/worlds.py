@@ -16,10 +16,14 @@ from hosting.fleet.models import Host, Pbd, StorageRepository
 from hosting.fleet.tests.makers import GIB, make_host, make_pool
 from tenants.models import Quota
 from tenants.tests.makers import make_tenant
+from worker.fencing.port import Fence
 from worker.hypervisor.port import GuestMetrics
 from worker.machines import ROLES, build_disks, build_vm
 from worker.placement import overhead_bytes
 from worker.tests.fakepool import FakePool
+
+FENCES: dict[UUID, Fence] = {}
+"""The power switches of hosts, in tests (worker/tests/conftest.py)."""
 
 
 class World:
