@@ -282,10 +282,17 @@ WHITENOISE_USE_FINDERS = not PRODUCTION
 WHITENOISE_AUTOREFRESH = DEBUG
 
 # REST
+# Of one token, person or address.
+API_REQUESTS_PER_MINUTE = envint("API_REQUESTS_PER_MINUTE", 1_200)
 REST_FRAMEWORK: dict[str, Any] = {
     "EXCEPTION_HANDLER": "hosting.api.errors.problem_response",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_SCHEMA_CLASS": "hosting.api.schema.Schema",
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        # The first one's challenge is what a stranger is told.
+        "hosting.api.callers.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_THROTTLE_CLASSES": ["hosting.api.throttles.PerMinute"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
@@ -296,6 +303,13 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": False,
+    "ENUM_NAME_OVERRIDES": {
+        "OperationState": "hosting.operations.choices.State",
+        "HostState": "hosting.fleet.choices.HostState",
+        "PoolState": "hosting.fleet.choices.PoolState",
+    },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }

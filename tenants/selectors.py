@@ -5,7 +5,7 @@ from hashlib import sha256
 from django.db.models import F, QuerySet
 
 from hosting.errors import NotFound
-from tenants.models import ApiToken, Membership, Tenant, User
+from tenants.models import ApiToken, Membership, Quota, Tenant, User
 
 
 def tenants_of(user: User) -> QuerySet[Tenant]:
@@ -24,6 +24,15 @@ def find_tenant(*, user: User, slug: str) -> Tenant:
 def membership_of(user: User, tenant: Tenant) -> Membership | None:
     """What `user` is in `tenant`."""
     return Membership.objects.filter(user=user, tenant=tenant).first()
+
+
+def memberships_of(user: User) -> QuerySet[Membership]:
+    """What `user` is, and where, with each tenant."""
+    return user.memberships.select_related("tenant").order_by("tenant__slug")
+
+
+def quota_of(tenant: Tenant) -> Quota:
+    return Quota.objects.get(tenant=tenant)
 
 
 def members_of(tenant: Tenant) -> QuerySet[Membership]:

@@ -9,6 +9,7 @@ from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from hosting.api.serializers import PROBLEM_JSON
 from hosting.errors import (
     Conflict,
     Forbidden,
@@ -21,8 +22,6 @@ from hosting.errors import (
 )
 
 log = structlog.get_logger(__name__)
-
-CONTENT_TYPE = "application/problem+json"
 
 STATUS: dict[type[HostingError], int] = {
     InvalidRequest: status.HTTP_400_BAD_REQUEST,
@@ -42,6 +41,7 @@ _CODES = {
     404: "not_found",
     405: "method_not_allowed",
     406: "not_acceptable",
+    412: "precondition_failed",
     415: "unsupported_media_type",
     429: "throttled",
 }
@@ -89,7 +89,7 @@ def _answer(
         {**body, "detail": detail, **more},
         status=answer,
         headers=headers,
-        content_type=CONTENT_TYPE,
+        content_type=PROBLEM_JSON,
     )
 
 

@@ -1,7 +1,59 @@
 """The REST API's addresses, and the pages that describe them."""
 
-from django.urls import path
+from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+from hosting.api.views import containers, fleet, images, operations, tenants
+from hosting.api.views.nowhere import Nowhere
+
+_tenant = [
+    path("members", tenants.Members.as_view(), name="tenant-members"),
+    path("quota", tenants.QuotaView.as_view(), name="tenant-quota"),
+    path("tokens", tenants.Tokens.as_view(), name="tenant-tokens"),
+    path("tokens/<uuid:uuid>", tenants.OneToken.as_view(), name="tenant-token"),
+    path("containers", containers.Containers.as_view(), name="tenant-containers"),
+    path("containers/<uuid:uuid>", containers.OneContainer.as_view(), name="tenant-container"),
+    path("containers/<uuid:uuid>/start", containers.Start.as_view(), name="tenant-container-start"),
+    path("containers/<uuid:uuid>/stop", containers.Stop.as_view(), name="tenant-container-stop"),
+    path(
+        "containers/<uuid:uuid>/restart",
+        containers.Restart.as_view(),
+        name="tenant-container-restart",
+    ),
+    path("images", images.Images.as_view(), name="tenant-images"),
+    path("images/<uuid:uuid>", images.OneImage.as_view(), name="tenant-image"),
+    path("images/<uuid:uuid>/refresh", images.RefreshImage.as_view(), name="tenant-image-refresh"),
+    path("operations", operations.TenantOperations.as_view(), name="tenant-operations"),
+    path(
+        "operations/<uuid:uuid>",
+        operations.waiting(operations.TenantOperation),
+        name="tenant-operation",
+    ),
+    path(
+        "operations/<uuid:uuid>/events",
+        operations.TenantOperationEvents.as_view(),
+        name="tenant-operation-events",
+    ),
+]
+
+_fleet = [
+    path("pools", fleet.PoolsView.as_view(), name="pools"),
+    path("pools/<uuid:uuid>", fleet.OnePool.as_view(), name="pool"),
+    path("pools/<uuid:uuid>/hosts", fleet.HostsOfPool.as_view(), name="pool-hosts"),
+    path("hosts/<uuid:uuid>", fleet.OneHost.as_view(), name="host"),
+    path("hosts/<uuid:uuid>/cordon", fleet.Cordon.as_view(), name="host-cordon"),
+    path("hosts/<uuid:uuid>/uncordon", fleet.Uncordon.as_view(), name="host-uncordon"),
+    path("operations", operations.FleetOperations.as_view(), name="operations"),
+    path("operations/<uuid:uuid>", operations.waiting(operations.FleetOperation), name="operation"),
+]
+
+routes: list[URLPattern | URLResolver] = [
+    path("me", tenants.Me.as_view(), name="me"),
+    path("tenants", tenants.Tenants.as_view(), name="tenants"),
+    path("tenants/<slug:slug>", tenants.OneTenant.as_view(), name="tenant"),
+    path("tenants/<slug:slug>/", include(_tenant)),
+    *_fleet,
+]
 
 urlpatterns = [
     path("v1/openapi", SpectacularAPIView.as_view(), name="openapi"),
@@ -12,4 +64,6 @@ urlpatterns = [
         ),
         name="api-pages",
     ),
+    path("v1/", include(routes)),
+    path("v1/<path:rest>", Nowhere.as_view()),
 ]

@@ -33,7 +33,12 @@ def pools() -> QuerySet[Pool]:
 
 
 def hosts_of(pool: Pool) -> HostQuerySet:
-    """Hosts that the pool lists, each with `vm_count` and `running_vm_count` (guests on it)."""
+    """Those that the pool lists, as `hosts` gives them."""
+    return hosts().filter(pool=pool)
+
+
+def hosts() -> HostQuerySet:
+    """Hosts that their pool lists, each with `vm_count` and `running_vm_count` (guests on it)."""
     guests = Q(
         virtual_machines__is_control_domain=False,
         virtual_machines__is_a_template=False,
@@ -42,7 +47,6 @@ def hosts_of(pool: Pool) -> HostQuerySet:
     running = guests & Q(virtual_machines__power_state=PowerState.RUNNING)
     return (
         Host.objects.present()
-        .filter(pool=pool)
         .select_related("pool")
         .annotate(
             vm_count=Count("virtual_machines", filter=guests),

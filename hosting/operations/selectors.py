@@ -1,13 +1,27 @@
 """Reading operations, for pages and programs."""
 
-from django.db.models import Model, QuerySet
+from uuid import UUID
+
+from django.db.models import Model, Q, QuerySet
 
 from hosting.operations.models import SUBJECTS, Operation, OperationEvent, OperationQuerySet
+from tenants.models import Tenant
 
 
 def operations() -> OperationQuerySet:
     """All, newest first, with what they are about."""
     return Operation.objects.select_related(*SUBJECTS).order_by("-created_at", "uuid")
+
+
+def operations_of(tenant: Tenant) -> OperationQuerySet:
+    """Those about the tenant's containers and its own images, newest first."""
+    theirs = Q(instance__container__tenant=tenant) | Q(image__tenant=tenant)
+    return operations().filter(theirs)
+
+
+def has_ended(operation: UUID) -> bool:
+    """One small query. What is not there has ended."""
+    return not Operation.objects.filter(pk=operation, ended_at=None).exists()
 
 
 def active_operations() -> OperationQuerySet:
