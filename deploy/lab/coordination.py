@@ -39,8 +39,10 @@ class Coordination:
     def watch(self) -> None:
         """The periodic pass: copies of the database, emergency mode of members left alone."""
         now = self.lab.clock.now()
-        if self.lab.coordinator.answers:
-            self._lost_at = None
+        coordinator = self.lab.coordinator
+        # Whether clients reach it is no matter: members talk to it by themselves.
+        if coordinator.powered and coordinator.toolstack and not coordinator.isolated:
+            self.find_again()
             if now - self.copied_at >= SYNC_INTERVAL:
                 self.sync()
             return
@@ -48,8 +50,21 @@ class Coordination:
             self._lost_at = now
         if now - self._lost_at >= EMERGENCY_AFTER:
             for machine in self.lab.machines.values():
-                if machine.powered and not machine.is_coordinator:
-                    machine.emergency = True
+                if machine.powered and not machine.is_coordinator and not machine.emergency:
+                    self.lose(machine)
+
+    def lose(self, member: Machine) -> None:
+        """A member cannot reach its coordinator: it keeps looking for that one, and no other."""
+        member.emergency = True
+        member.looks_for = self.lab.coordinator
+
+    def find_again(self) -> None:
+        """Members that look for this coordinator follow it again; of a new one they are told."""
+        self._lost_at = None
+        for member in self.lab.machines.values():
+            found = member.emergency and member.looks_for is self.lab.coordinator
+            if found and member.answers_coordinator:
+                self.adopt(member)
 
     async def become_coordinator(self, machine: Machine) -> None:
         """Take over from this machine's copy of the database; its toolstack restarts first."""
@@ -64,7 +79,7 @@ class Coordination:
         machine.emergency = False
         self.switch(machine)
         for member in self.lab.machines.values():
-            if member.answers and not member.emergency:
+            if member.answers_coordinator and not member.emergency:
                 self.adopt(member)
 
     def switch(self, machine: Machine) -> None:
@@ -126,7 +141,7 @@ def recover_slaves(call: Call) -> list[str]:
     """The hosts that took the new coordinator's address."""
     recovered = []
     for machine in call.lab.machines.values():
-        if machine.answers and machine.emergency:
+        if machine.answers_coordinator and machine.emergency:
             call.lab.coordination.adopt(machine)
             recovered.append(machine.host.ref)
     return recovered

@@ -164,7 +164,8 @@ class Failover:
     async def _elect(self) -> None:
         """Another host takes the pool over; the redo log has kept its database."""
         for machine in self.lab.machines.values():
-            if machine.answers_coordinator and not machine.is_coordinator:
+            may = machine.powered and machine.toolstack and not machine.isolated
+            if may and not machine.is_coordinator:
                 self.lab.coordination.sync()
                 await self.lab.coordination.become_coordinator(machine)
                 return
@@ -176,11 +177,7 @@ class Failover:
         messages.post(
             lab, "HA_HOST_FAILED", "Host", host.uuid, f"Server '{host.name_label}' has failed"
         )
-        lost = [vm for vm in lab.db.rows("VM", host.resident_VMs) if not vm.is_control_domain]
-        for vm in lost:
-            domains.force_halted(lab, vm)
-        # The hook that runs for a fenced host frees its disks (host-post-declare-dead).
-        disk_locks.reset_locks(lab, host)
+        lost = self.reset(machine)
         refresh_plan(lab)
         await lab.clock.sleep(max(0.0, self.restarts_from - lab.clock.now()))
         wanted = [vm for vm in lost if is_protected(vm)]
@@ -188,6 +185,16 @@ class Failover:
         wanted.sort(key=lambda vm: (vm.ha_restart_priority == BEST_EFFORT, vm.order))
         for vm in wanted:
             await self._restart(vm)
+
+    def reset(self, machine: Machine) -> list[Row]:
+        """Every VM of the host is halted in the database, protected or not, whatever it runs."""
+        resident = self.lab.db.rows("VM", machine.host.resident_VMs)
+        lost = [vm for vm in resident if not vm.is_control_domain]
+        for vm in lost:
+            domains.force_halted(self.lab, vm)
+        # The hook that runs for a fenced host frees its disks (host-post-declare-dead).
+        disk_locks.reset_locks(self.lab, machine.host)
+        return lost
 
     async def _restart(self, vm: Row) -> None:
         lab = self.lab

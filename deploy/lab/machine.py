@@ -33,10 +33,12 @@ class Machine:
     powered: bool = True
     toolstack: bool = True
     emergency: bool = False
+    looks_for: Machine | None = None
+    """The coordinator that was lost, while in emergency mode."""
     reachable: bool = True
     """Clients of the API reach it."""
     isolated: bool = False
-    """The coordinator does not reach it, nor it the coordinator; clients may."""
+    """No other host of the pool reaches it, nor it any of them; clients may."""
     clock_skew: float = 0.0
     """Seconds its clock is ahead of the lab's."""
     bmc_port: int = 0
@@ -79,7 +81,9 @@ class Machine:
     @property
     def answers_coordinator(self) -> bool:
         """Its xapi answers the coordinator, and its heartbeats arrive there."""
-        return self.powered and self.toolstack and not self.isolated
+        serves = self.powered and self.toolstack
+        cut_off = self.isolated or self.lab.coordinator.isolated
+        return serves and (self.is_coordinator or not cut_off)
 
     def power_off(self) -> None:
         """Cut its power: guests die, nothing is written down."""

@@ -90,11 +90,9 @@ class Power:
         lab, life = self.lab, machine.life
         if machine.is_coordinator:
             forget_work(lab)
-            for member in lab.machines.values():
-                if member.emergency and member.answers_coordinator:
-                    lab.coordination.adopt(member)
-        elif not lab.coordinator.answers_coordinator or machine.isolated:
-            machine.emergency = True
+            lab.coordination.find_again()
+        elif not (lab.coordinator.answers_coordinator and machine.answers_coordinator):
+            lab.coordination.lose(machine)
             return
         lab.db.update(machine.host, enabled=False, current_operations={})
         disk_locks.clear_own_locks(lab, machine)
@@ -121,9 +119,7 @@ class Power:
         if not (lab.coordinator.powered and lab.coordinator.toolstack):
             return
         for machine in lab.machines.values():
-            if machine.emergency:
-                continue
-            if machine.is_coordinator or machine.answers_coordinator:
+            if machine.answers_coordinator and not machine.emergency:
                 self.hear(machine)
                 self._show_memory(machine)
                 if machine.has_news:
@@ -200,7 +196,7 @@ class Power:
         else:
             await machine.xenopsd.work(lab.config.durations.stop)
             machine.domains.pop(vm.uuid)
-            if machine.is_coordinator or machine.answers_coordinator:
+            if machine.answers_coordinator:
                 domains.show_halted(lab, vm)
             else:
                 machine.has_news = True

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import XenAPI
 
+from deploy.lab.lab import Lab
 from deploy.lab.testing import RunningLab, running_lab
 
 
@@ -96,3 +97,44 @@ def test_no_session_of_the_old_coordinator_is_good_at_the_new_one(lab: RunningLa
     with xmlrpc.client.ServerProxy(lab.urls[1]) as stranger:
         answer = stranger.pool.get_all(old)
     assert answer == {"Status": "Failure", "ErrorDescription": ["SESSION_INVALID", old]}
+
+
+def emergencies(lab: RunningLab) -> set[str]:
+    return lab.do(lambda inside: {m.name for m in inside.machines.values() if m.emergency})
+
+
+def split(lab: RunningLab, host: str, **parts: bool) -> None:
+    def change(inside: Lab) -> None:
+        for name, value in parts.items():
+            setattr(inside.machine(host), name, value)
+
+    lab.do(change)
+
+
+def test_a_coordinator_that_only_clients_cannot_reach_keeps_its_members(lab: RunningLab) -> None:
+    split(lab, "h1", reachable=False)
+    lab.clock.advance(300)
+    assert emergencies(lab) == set()
+
+
+def test_members_cut_off_from_their_coordinator_wait_in_emergency_until_it_is_back(
+    lab: RunningLab,
+) -> None:
+    split(lab, "h1", isolated=True)
+    lab.clock.advance(200)
+    assert emergencies(lab) == {"h2", "h3"}
+    assert connect(lab).xenapi.pool.get_all()
+    split(lab, "h1", isolated=False)
+    lab.clock.advance(60)
+    assert emergencies(lab) == set()
+
+
+def test_a_member_that_no_new_coordinator_told_is_silent_to_it(lab: RunningLab) -> None:
+    lose_the_coordinator(lab)
+    session = transition(lab, 1)
+    lab.clock.advance(700)
+    metrics = session.xenapi.host.get_metrics(session.xenapi.host.get_by_name_label("h3")[0])
+    assert not session.xenapi.host_metrics.get_live(metrics)
+    session.xenapi.pool.recover_slaves()
+    lab.clock.advance(60)
+    assert session.xenapi.host_metrics.get_live(metrics)
