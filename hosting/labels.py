@@ -14,7 +14,8 @@ INSTANCE = f"{PREFIX}instance"  # VM, VDI, VIF: the Instance it serves
 TENANT = f"{PREFIX}tenant"  # VM, VDI, network: whose it is
 VDI = f"{PREFIX}vdi"  # VDI: its own XAPI uuid; another one marks an unfinished clone
 VOLUME = f"{PREFIX}volume"  # VDI: the Volume it is
-IMAGE = f"{PREFIX}image"  # VDI: the digest ("sha256:…") of the image it holds
+IMAGE = f"{PREFIX}image"  # VDI: the digest ("sha256:…") of the image it holds, all of it
+FILLING = f"{PREFIX}filling"  # VDI: the digest of the image that is being written to it
 OPERATION = f"{PREFIX}operation"  # task: the Operation that started it
 
 
@@ -28,9 +29,9 @@ def volume_name(uuid: UUID) -> str:
     return f"volume-{uuid}"
 
 
-def image_name(digest: str) -> str:
-    """The name_label of an image's golden VDI, from its digest ("sha256:…")."""
-    return f"image-{digest}"
+def image_name(digest: str, builder: str) -> str:
+    """The name_label of an image's golden VDI: its digest ("sha256:…"), and who built it ("tar-1")."""
+    return f"image-{digest}-{builder}"
 
 
 def disk_name(instance: UUID, role: str) -> str:

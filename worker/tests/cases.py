@@ -10,6 +10,7 @@ from hosting.fleet.tests.makers import make_host, make_pool
 from hosting.operations.models import Operation
 from worker.tests.case import Case
 from worker.tests.host_cases import HOST_CASES
+from worker.tests.image_cases import IMAGE_CASES
 from worker.tests.instance_cases import INSTANCE_CASES
 from worker.tests.shed import NEEDS, Shed, douse, furnish, furnish_all
 
@@ -74,5 +75,6 @@ _ALL: tuple[type[Case], ...] = (
     DouseCase,
     *INSTANCE_CASES,
     *HOST_CASES,
+    *IMAGE_CASES,
 )
 CASES: dict[str, type[Case]] = {case.kind: case for case in _ALL}

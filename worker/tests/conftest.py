@@ -9,8 +9,8 @@ from hosting.fleet.tests.makers import make_host
 from hosting.operations import bell
 from hosting.operations.models import Operation
 from worker.tests.shed import Shed, furnish  # registers the workflows that only tests know
-from worker.tests.worlds import FENCES
-from worker.workflows import recover_host
+from worker.tests.worlds import FENCES, REGISTRY
+from worker.workflows import import_image, recover_host
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +26,12 @@ def _fences(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hosts of these tests have their power switches in memory."""
     FENCES.clear()
     monkeypatch.setattr(recover_host, "find_fence", lambda host: FENCES[host.pk])
+
+
+@pytest.fixture(autouse=True)
+def _registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images come from memory too."""
+    monkeypatch.setattr(import_image, "find_images", lambda: REGISTRY["now"])
 
 
 @pytest.fixture

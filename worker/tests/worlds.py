@@ -26,6 +26,10 @@ FENCES: dict[UUID, Fence] = {}
 """The power switches of hosts, in tests (worker/tests/conftest.py)."""
 
 
+REGISTRY: dict[str, Any] = {}
+"""What stands for worker.images in tests, under "now"."""
+
+
 class World:
     """`pool` is what XAPI holds, the rows are what we do; both begin in step."""
 
