@@ -1,6 +1,6 @@
 """How often one caller may ask: so many requests in each minute of the clock."""
 
-import time
+from time import time as now
 from typing import TYPE_CHECKING
 
 import structlog
@@ -22,7 +22,7 @@ class PerMinute(BaseThrottle):
     """Counted per token, else per person, else per address. Without Redis nobody is refused."""
 
     def allow_request(self, request: Request, view: "APIView") -> bool:
-        key = f"requests:{_caller(request)}:{int(time.time()) // _MINUTE}"
+        key = f"requests:{_caller(request)}:{int(now()) // _MINUTE}"
         try:
             cache.add(key, 0, 2 * _MINUTE)
             made = cache.incr(key)
@@ -33,7 +33,7 @@ class PerMinute(BaseThrottle):
 
     def wait(self) -> float:
         """Seconds until the next minute begins."""
-        return _MINUTE - time.time() % _MINUTE
+        return _MINUTE - now() % _MINUTE
 
 
 def _caller(request: Request) -> str:
