@@ -24,6 +24,7 @@ from typing import Any
 from deploy.lab.lab import GIB, Config
 from deploy.lab.sample_guests import make_guests
 from deploy.lab.server import LabServer, start_on_a_free_port
+from deploy.lab.sessions import ROLES, Account
 from deploy.lab.state import StateFile, WrongState
 from deploy.lab.xenopsd import Durations
 
@@ -57,6 +58,15 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--state", type=Path, help="file that keeps the pool between runs")
     parser.add_argument("--info", type=Path, help="file to write addresses and passwords to")
     parser.add_argument("--password-file", type=Path, help="root's password; default: made up")
+    parser.add_argument(
+        "--account",
+        action="append",
+        default=[],
+        type=_account,
+        metavar="NAME=ROLE",
+        help="a further account, with a password of its own in --info; ROLE one of: "
+        + ", ".join(ROLES),
+    )
     parser.add_argument("--name", default="lab", help="name_label of the pool")
     parser.add_argument("--memory", type=int, default=64, help="GiB of memory per host (64)")
     parser.add_argument("--cpus", type=int, default=16, help="CPUs per host (16)")
@@ -79,6 +89,13 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     if options.rate < 0:
         parser.error("--rate must not be negative")
     return options
+
+
+def _account(text: str) -> tuple[str, str]:
+    name, _, role = text.partition("=")
+    if not name or name == "root" or role not in ROLES:
+        raise argparse.ArgumentTypeError(f"{text!r}: NAME=ROLE, ROLE one of {', '.join(ROLES)}")
+    return name, role
 
 
 def _duration(text: str) -> tuple[str, float]:
@@ -104,6 +121,7 @@ async def _run(options: argparse.Namespace) -> int:
         bmc_port=options.bmc_port,
         control_port=options.control_port,
         durations=Durations(**dict(options.duration)),
+        accounts={name: Account("", role) for name, role in options.account},
     )
     if password := _password(options):
         config.password = password
@@ -151,6 +169,11 @@ def secrets_of(server: LabServer) -> dict[str, Any]:
     config = server.lab.config
     return {
         "password": config.password,
+        "accounts": {
+            name: dataclasses.asdict(account)
+            for name, account in server.lab.sessions.accounts.items()
+            if name != "root"
+        },
         "bmc_username": config.bmc_username,
         "bmc_password": config.bmc_password,
     }

@@ -6,12 +6,16 @@
     POST /hosts/{name}/toolstack {"state": "up" | "down" | "restart"}   guests go on
     POST /hosts/{name}/network  {"reachable": bool, "isolated": bool}
     POST /hosts/{name}/clock    {"skew": seconds}
+    POST /hosts/{name}/certificate {}                            it shows another one from now on
+    POST /hosts/{name}/reset    {}        the pool takes all its VMs for halted, as HA does
     POST /hosts/{name}/bmc      {"fault": null | "unreachable" | "ignores" | "refuses"}
     GET  /faults, POST /faults, DELETE /faults                   rules on calls (`faults.Rule`)
     POST /events/overflow       forget deletions, so that followers miss them
     POST /sessions/forget       every session becomes invalid
+    GET  /accounts, POST /accounts {"name": …, "role": …, "password": …}   the password if it is new
     POST /storage/{sr uuid}     {"free": bytes} and/or {"lock": seconds}
     POST /imports/fail          {"times": n}                     uploads fail after their 200
+    POST /imports/redirect      {"times": n}      uploads are sent to another host that has the SR
     POST /vms/{vm uuid}/guest   {"do": "crash" | "exit" | "reboot" | "ignore_shutdown"}
     GET  /violations            what must never happen and did (`detector`)
 
@@ -30,7 +34,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from deploy.lab.certificates import make_certificate
 from deploy.lab.errors import XapiError
+from deploy.lab.sessions import ROLES, Account
 
 if TYPE_CHECKING:
     from deploy.lab.lab import Lab
@@ -54,12 +60,16 @@ def control_application(lab: Lab) -> Starlette:
             Route("/hosts/{name}/toolstack", control.toolstack, methods=["POST"]),
             Route("/hosts/{name}/network", control.network, methods=["POST"]),
             Route("/hosts/{name}/clock", control.skew, methods=["POST"]),
+            Route("/hosts/{name}/certificate", control.certificate, methods=["POST"]),
+            Route("/hosts/{name}/reset", control.reset, methods=["POST"]),
             Route("/hosts/{name}/bmc", control.bmc, methods=["POST"]),
             Route("/faults", control.faults, methods=["GET", "POST", "DELETE"]),
             Route("/events/overflow", control.overflow, methods=["POST"]),
             Route("/sessions/forget", control.forget_sessions, methods=["POST"]),
+            Route("/accounts", control.accounts, methods=["GET", "POST"]),
             Route("/storage/{uuid}", control.storage, methods=["POST"]),
             Route("/imports/fail", control.fail_imports, methods=["POST"]),
+            Route("/imports/redirect", control.redirect_imports, methods=["POST"]),
             Route("/vms/{uuid}/guest", control.guest, methods=["POST"]),
             Route("/violations", control.violations),
         ],
@@ -93,6 +103,13 @@ def _number(body: dict[str, Any], name: str, least: float = 0.0) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
         raise Refused(f"{name} has to be a number not below {least:g}.")
     return float(value)
+
+
+def _text(body: dict[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value:
+        raise Refused(f"{name} has to be a text that is not empty.")
+    return value
 
 
 def _one_of(body: dict[str, Any], name: str, *choices: Any) -> Any:
@@ -169,6 +186,18 @@ class Control:
         machine.clock_skew = _number(await _body(request, "skew"), "skew", least=-1e9)
         return JSONResponse(_describe(machine))
 
+    async def certificate(self, request: Request) -> Response:
+        machine = self._machine(request)
+        await _body(request)
+        machine.use_certificate(*make_certificate(machine.name, machine.address))
+        return JSONResponse({"certificate": machine.certificate})
+
+    async def reset(self, request: Request) -> Response:
+        machine = self._machine(request)
+        await _body(request)
+        lost = self.lab.failover.reset(machine)
+        return JSONResponse({"vms": [vm.uuid for vm in lost]})
+
     async def bmc(self, request: Request) -> Response:
         machine = self._machine(request)
         body = await _body(request, "fault")
@@ -202,6 +231,18 @@ class Control:
         self.lab.sessions.forget_all()
         return JSONResponse({})
 
+    async def accounts(self, request: Request) -> Response:
+        accounts = self.lab.sessions.accounts
+        if request.method == "POST":
+            body = await _body(request, "name", "role", "password")
+            name, role = _text(body, "name"), _one_of(body, "role", *ROLES)
+            if name == "root":
+                raise Refused("root may always do everything.")
+            known = accounts.get(name)
+            password = _text(body, "password") if known is None else known.password
+            accounts[name] = Account(str(body.get("password", password)), role)
+        return JSONResponse([{"name": n, "role": a.role} for n, a in accounts.items()])
+
     async def storage(self, request: Request) -> Response:
         body = await _body(request, "free", "lock")
         try:
@@ -218,6 +259,11 @@ class Control:
         body = await _body(request, "times")
         self.lab.faults.failing_imports = int(_number({"times": 1} | body, "times"))
         return JSONResponse({"times": self.lab.faults.failing_imports})
+
+    async def redirect_imports(self, request: Request) -> Response:
+        body = await _body(request, "times")
+        self.lab.faults.redirected_imports = int(_number({"times": 1} | body, "times"))
+        return JSONResponse({"times": self.lab.faults.redirected_imports})
 
     async def guest(self, request: Request) -> Response:
         body = await _body(request, "do")

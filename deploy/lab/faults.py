@@ -40,6 +40,8 @@ class Faults:
         self.rules: list[Rule] = []
         self.failing_imports = 0
         """How many of the next uploads fail after their 200 has been sent."""
+        self.redirected_imports = 0
+        """How many of the next uploads are sent to another host that sees the SR too."""
         self._ids = itertools.count(1)
 
     def inject(
@@ -52,7 +54,10 @@ class Faults:
         error: tuple[str, ...] = (),
         host: str = "*",
     ) -> Rule:
-        """Add a rule. `method` and `host` are shell patterns, `seconds` lab time."""
+        """Add a rule. `method` and `host` are shell patterns, `seconds` lab time.
+
+        Other requests than calls are named as `PUT /import_raw_vdi`.
+        """
         rule = Rule(next(self._ids), method, action, times, seconds, error, host)
         self.rules.append(rule)
         return rule
@@ -62,7 +67,9 @@ class Faults:
         machine.domains[vm].tell(action)
 
     def clear(self) -> None:
+        """Forget every fault that has not been met yet."""
         self.rules.clear()
+        self.failing_imports = self.redirected_imports = 0
 
     def _take(self, method: str, host: str, *actions: Action) -> Rule | None:
         for rule in self.rules:
@@ -101,6 +108,13 @@ class Faults:
         if self.failing_imports <= 0:
             return False
         self.failing_imports -= 1
+        return True
+
+    def take_redirected_import(self) -> bool:
+        """True when this upload is to be sent elsewhere."""
+        if self.redirected_imports <= 0:
+            return False
+        self.redirected_imports -= 1
         return True
 
     def overflow_events(self) -> None:

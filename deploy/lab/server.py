@@ -6,6 +6,7 @@ import asyncio
 import errno
 import secrets
 import ssl
+from dataclasses import replace
 from functools import partial
 
 from deploy.lab import http as _http  # noqa: F401  (registers the handlers)
@@ -33,8 +34,11 @@ class LabServer:
         state: StateFile | None = None,
     ) -> None:
         self.state = state
+        kept = (state.fact("accounts") or {}) if state is not None else {}
+        _make_up_passwords(config, kept)
         if state is not None:
             _remember(config, state)
+            state.set_fact("accounts", kept | {n: a.password for n, a in config.accounts.items()})
         self.lab = Lab(config, state)
         self.tls = tls
         self.servers: dict[str, HttpServer] = {}
@@ -139,6 +143,13 @@ async def start_on_a_free_port(
         else:
             return server
     raise AssertionError
+
+
+def _make_up_passwords(config: Config, kept: dict[str, str]) -> None:
+    """Give every account that has no password the one it had, or a new one."""
+    for name, account in config.accounts.items():
+        password = account.password or kept.get(name) or secrets.token_urlsafe(12)
+        config.accounts[name] = replace(account, password=password)
 
 
 def _remember(config: Config, state: StateFile) -> None:

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 
 IDLE_LIMIT = 24 * 3600.0
 LAST_ACTIVE_GRAIN = 600.0
+ROLES = (
+    "read-only",
+    "vm-operator",
+    "vm-admin",
+    "vm-power-admin",
+    "pool-operator",
+    "pool-admin",
+)
+"""Of accounts, the weakest first."""
 PER_ORIGINATOR, WITHOUT_ORIGINATOR = 500, 400
 
 

@@ -155,9 +155,11 @@ def _close_task(call: Call, request: Request) -> None:
 async def _redirected(call: Call, request: Request, vdi: Row) -> bool:
     """Send the client to a host that sees the disk's SR, when this one does not."""
     sr = call.db.get("SR", vdi.SR)
-    if sees(call, call.machine, sr):
-        return False
     hosts = [pbd.host for pbd in call.db.rows("PBD", sr.PBDs) if pbd.currently_attached]
+    if sees(call, call.machine, sr):
+        hosts = [host for host in hosts if host != call.machine.host.ref]
+        if not (request.method == "PUT" and hosts and call.lab.faults.take_redirected_import()):
+            return False
     if not hosts:
         raise _Broken("Not_found")
     other = call.lab.machine(hosts[0])

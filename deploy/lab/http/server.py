@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
+from deploy.lab.errors import XapiError
 from deploy.lab.faults import ConnectionDropped
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ def handler(method: str, *paths: str) -> Callable[[Handler], Handler]:
     return register
 
 
+CALLS = ("/", "/RPC2", "/jsonrpc")
 _METHODS = {"GET", "PUT", "POST", "OPTIONS", "CONNECT"}
 
 
@@ -245,12 +247,26 @@ class HttpServer:
                 return not_implemented(request.method)
             return forbidden()
         try:
-            return await serve(request)
+            if request.path in CALLS:
+                return await serve(request)
+            return await self._meet_faults(serve, request)
         except (ConnectionError, ConnectionDropped, asyncio.CancelledError):
             raise
         except Exception as error:
             log.exception("%s %s failed in the lab itself", request.method, request.path)
             return internal_error(repr(error))
+
+    async def _meet_faults(self, serve: Handler, request: Request) -> Response | None:
+        """Calls meet theirs by the name of their message (`rpc.call`), all else does here."""
+        name, faults = f"{request.method} {request.path}", self.machine.lab.faults
+        try:
+            await faults.before(name, self.machine.name)
+        except XapiError as error:
+            return internal_error(error.code)
+        try:
+            return await serve(request)
+        finally:
+            faults.after(name, self.machine.name)
 
     async def _read(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

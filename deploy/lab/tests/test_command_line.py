@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
@@ -40,6 +41,35 @@ def test_a_lab_says_where_it_is_keeps_its_passwords_to_its_owner_and_ends_when_t
     assert "password" not in json.loads(said)
     assert kept["password"]
     assert info.stat().st_mode & 0o077 == 0
+
+
+def test_further_accounts_get_a_password_and_keep_it(tmp_path: Path) -> None:
+    arguments = ["--hosts", "1", "--port", "0", "--state", str(tmp_path / "state"), "--info"]
+    account = ["--account", "clerk=read-only"]
+    passwords = [info["accounts"]["clerk"] for info in twice([*arguments], account, tmp_path)]
+    assert passwords[0] == passwords[1]
+    assert passwords[0]["role"] == "read-only"
+    assert passwords[0]["password"]
+
+
+def twice(
+    arguments: list[str], account: list[str], folder: Path
+) -> Iterator[dict[str, dict[str, dict[str, str]]]]:
+    """What a lab that is started two times writes down for its owner."""
+    for number in (1, 2):
+        info = folder / f"info{number}"
+        command = [sys.executable, "-m", "deploy.lab", *arguments, str(info), *account]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.terminate()
+        yield json.loads(info.read_text())
+
+
+def test_an_account_of_no_known_role_is_refused_with_those_there_are() -> None:
+    result = lab("--account", "clerk=king")
+    assert result.returncode == 2
+    assert "vm-admin" in result.stderr
 
 
 def test_a_port_that_is_taken_is_named_with_what_to_do() -> None:
