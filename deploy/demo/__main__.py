@@ -67,6 +67,7 @@ def _raise_page(place: Place, supervisor: Supervisor, sockets: Path) -> tuple[di
         {
             "lab": (processes.LAB_COORDINATOR, 18443),
             "control": (processes.WEB_ADDRESS, 18080),
+            "bmc": (processes.LAB_COORDINATOR, 18623),
         }
     )
     environment = _our_environment(place, colors=supervisor.console.colors)
@@ -117,6 +118,7 @@ def _start_lab(place: Place, supervisor: Supervisor, ports: dict[str, int]) -> d
         processes.lab(
             port=ports["lab"],
             control_port=ports["control"],
+            bmc_port=ports["bmc"],
             state=str(place.path("lab.state")),
             info=str(place.path("lab.json")),
             password_file=str(place.path("lab-password")),

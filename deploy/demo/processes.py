@@ -29,13 +29,17 @@ def server(service: Service) -> Child:
     )
 
 
-def lab(*, port: int, control_port: int, state: str, info: str, password_file: str) -> Child:
+def lab(
+    *, port: int, control_port: int, bmc_port: int, state: str, info: str, password_file: str
+) -> Child:
     """The pool of simulated hosts; prints a line that starts with "ready" when it serves."""
     return Child(
         name="lab",
         argv=[
             *(sys.executable, "-u", "-m", "deploy.lab", "--hosts", str(LAB_HOSTS)),
             *("--port", str(port), "--control-port", str(control_port)),
+            # The same at each start: controllers that were set for hosts have to stay good.
+            *("--bmc-port", str(bmc_port)),
             *("--state", state, "--info", info, "--password-file", password_file),
             "--sample-guests",
         ],
