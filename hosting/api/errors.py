@@ -4,7 +4,8 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import PermissionDenied
-from django.http import Http404
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -73,6 +74,15 @@ def problem_response(error: Exception, _context: dict[str, Any]) -> Response | N
             error.status_code, code, "Some fields are not right.", errors=_pointers(error.detail)
         )
     return _answer(error.status_code, code, str(error.detail), headers=_headers(error))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django's handler of exceptions that nobody caught: they are in the logs."""
+    if not request.path.startswith("/api/"):
+        return defaults.server_error(request)
+    body = {"type": "urn:bulkhead:problem:internal", "status": 500, "code": "internal"}
+    detail = HostingError.default_public
+    return JsonResponse({**body, "detail": detail}, status=500, content_type=PROBLEM_JSON)
 
 
 def _answer(

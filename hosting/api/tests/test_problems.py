@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
+from django.test import Client, RequestFactory
 from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -11,7 +12,8 @@ from rest_framework.test import APIRequestFactory
 from rest_framework.views import APIView
 
 from hosting import errors
-from hosting.api.errors import STATUS, status_of
+from hosting.api.callers import TokenAuthentication
+from hosting.api.errors import STATUS, server_error, status_of
 
 EXPECTED: dict[type[errors.HostingError], tuple[int, str]] = {
     errors.InvalidRequest: (400, "invalid_request"),
@@ -97,3 +99,22 @@ def test_each_wrong_field_is_pointed_at() -> None:
 def test_a_bug_of_ours_is_not_dressed_up() -> None:
     with pytest.raises(ZeroDivisionError):
         answer(ZeroDivisionError())
+
+
+def test_what_nobody_caught_is_a_problem_without_its_reasons(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(TokenAuthentication, "authenticate", fail)
+    client.raise_request_exception = False
+    response = client.get("/api/v1/me")
+    assert (response.status_code, response.json()["code"]) == (500, "internal")
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert "secret" not in response.content.decode()
+
+
+def test_a_page_for_browsers_fails_as_one() -> None:
+    response = server_error(RequestFactory().get("/"))
+    assert (response.status_code, response.headers["Content-Type"][:9]) == (500, "text/html")
