@@ -113,6 +113,10 @@ lab: .installed-local ## The simulated pool alone: make lab ARGS="--hosts 8 --st
 replay: .installed-dev ## The lab against recordings of a real daemon: make replay ARGS="DIRECTORY"
 	$(BIN)/python -m deploy.lab.replay $(ARGS)
 
+.PHONY: endurance
+endurance: .installed-dev ## Ten minutes of fifty clients calling the lab at random while things break
+	SOAK_SECONDS=600 $(BIN)/python -m pytest -s deploy/lab/tests/test_soak.py $(ARGS)
+
 .PHONY: benchmark
 benchmark: .installed-dev ## How fast the lab answers, full or pools: make benchmark ARGS="--short"
 	$(BIN)/python -m benchmarks.lab $(ARGS)

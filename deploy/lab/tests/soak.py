@@ -15,6 +15,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+from deploy.lab.database import Row
 from deploy.lab.dispatch import HANDLERS
 from deploy.lab.lab import Lab
 from deploy.lab.schema import NULL, SCHEMA, Message, Parameter, Type
@@ -309,7 +310,7 @@ def inconsistencies(lab: Lab) -> list[str]:
     found = [f"violation {violation}" for violation in lab.detector.violations]
     for cls, table in lab.db.tables.items():
         for row in table.rows.values():
-            if row.fields.get("current_operations") and cls not in ("task", "pool"):
+            if row.fields.get("current_operations") and not _may_hold(lab, row):
                 found.append(f"{row!r} still holds {row.current_operations}")
     found += _broken_back_references(lab)
     for machine in lab.machines.values():
@@ -325,6 +326,11 @@ def inconsistencies(lab: Lab) -> list[str]:
                 where = home.name if home is not None else vm.resident_on
                 found.append(f"{vm!r} is Running at {where} but on no machine")
     return found
+
+
+def _may_hold(lab: Lab, row: Row) -> bool:
+    """Tasks and pools say other things by it; a host that is off holds what switched it off."""
+    return row.cls in ("task", "pool") or (row.cls == "host" and not lab.machine(row.ref).powered)
 
 
 def _broken_back_references(lab: Lab) -> list[str]:

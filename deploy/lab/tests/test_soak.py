@@ -1,4 +1,4 @@
-"""Ten minutes of fifty clients calling at random while things break (SOAK_SECONDS; 20 by default)."""
+"""Fifty clients calling at random while things break, for SOAK_SECONDS (20; `make endurance`: 600)."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ def test_fifty_clients_calling_at_random_find_no_error_of_the_labs_own(
 ) -> None:
     with caplog.at_level(logging.ERROR):
         tally, broken, sizes = asyncio.run(endure())
+    print("MiB resident:", *(f"{size / 2**20:.0f}" for size in sizes))
     print(tally.calls, "calls,", tally.dropped, "dropped;", tally.answers.most_common(40))
     assert not [record.getMessage() for record in caplog.records][:5]
     assert not tally.surprises[:5]
