@@ -308,7 +308,7 @@ async def break_things(server: LabServer, until: float, seed: int) -> None:
 def inconsistencies(lab: Lab) -> list[str]:
     """What must hold of a pool at rest, and does not."""
     found = [f"violation {violation}" for violation in lab.detector.violations]
-    for cls, table in lab.db.tables.items():
+    for table in lab.db.tables.values():
         for row in table.rows.values():
             if row.fields.get("current_operations") and not _may_hold(lab, row):
                 found.append(f"{row!r} still holds {row.current_operations}")
