@@ -58,6 +58,9 @@ def pool(lab: RunningLab) -> Iterator[Pool]:
     pool.refresh_from_db()
     yield pool
     lab.do(give_power_back)
+    for machine in lab.lab.machines.values():
+        answers = (ask_api(Endpoint(machine.address, machine.port)) for _ in range(1000))
+        assert Reading.ALIVE in answers
 
 
 def give_power_back(lab: Lab) -> None:
