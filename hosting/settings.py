@@ -202,6 +202,16 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 10.0,
         "options": {"queue": "recovery", "expires": 30},
     },
+    "reconcile": {
+        "task": "worker.tasks.reconcile",
+        "schedule": 5.0,
+        "options": {"queue": "recovery", "expires": 5},
+    },
+    "look_after_hosts": {
+        "task": "worker.tasks.look_after_hosts",
+        "schedule": 10.0,
+        "options": {"queue": "recovery", "expires": 10},
+    },
 }
 
 # Images: where workers may ask for them, and where layers lie while a disk is made of them

@@ -8,6 +8,10 @@ from hosting.operations import services
 from hosting.operations.attention import raise_and_close_alarms
 from worker import engine
 from worker.connections import Connections
+from worker.reconcile.hosts.run import reconcile_hosts
+from worker.reconcile.images.run import reconcile_images
+from worker.reconcile.instances.run import reconcile_instances
+from worker.reconcile.quotas.run import reconcile_quotas
 
 _connections = Connections()
 
@@ -28,3 +32,17 @@ def dispatch() -> None:
 def watch() -> None:
     """Open and close the alarms that rows alone tell of. Every ten seconds."""
     raise_and_close_alarms()
+
+
+@shared_task(name="worker.tasks.reconcile")
+def reconcile() -> None:
+    """Compare wish and fact, and open what is missing. Every five seconds."""
+    reconcile_instances()
+    reconcile_images()
+    reconcile_quotas()
+
+
+@shared_task(name="worker.tasks.look_after_hosts")
+def look_after_hosts() -> None:
+    """Ask every host whether it lives. Every ten seconds; takes as long when many hang."""
+    reconcile_hosts()

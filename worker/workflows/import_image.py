@@ -60,9 +60,12 @@ def _pools() -> QuerySet[Pool]:
 
 @import_image.remote
 def resolve(image: Image, facts: Facts, hypervisor: Hypervisor) -> Outcome:
-    """Which bytes the name means now. Only these are ever run."""
+    """Which bytes the name means now, or those that were asked for. Only these are ever run."""
     try:
-        found = find_images().resolve(Reference.parse(image.reference))
+        reference = Reference.parse(image.reference)
+        if "digest" in facts:
+            reference = reference.pinned(facts["digest"])
+        found = find_images().resolve(reference)
     except InvalidReference as wrong:
         return Failed("invalid_reference", str(wrong))
     except ImageRefused as refused:

@@ -1,0 +1,87 @@
+"""Opens the operations that bring instances to what is wished of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef, Q, Subquery
+from django.utils import timezone
+
+from hosting.compute.models import Instance, InstanceQuerySet
+from hosting.errors import Conflict
+from hosting.fleet.choices import PoolState
+from hosting.fleet.models import VirtualMachine
+from hosting.operations.choices import State
+from hosting.operations.models import Operation
+from hosting.operations.services import request
+from worker.reconcile.instances.diff import Begin, View, diff
+
+REQUESTED_BY = "system:reconcile"
+
+
+def reconcile_instances() -> int:
+    """How many operations were opened. One query to look, however many there are."""
+    begun = 0
+    for begin in diff(list(_views()), timezone.now()):
+        begun += _begin(begin)
+    return begun
+
+
+@transaction.atomic
+def _begin(begin: Begin) -> bool:
+    """False when somebody else was faster."""
+    instance = Instance.objects.get(pk=begin.instance)
+    try:
+        request(begin.act.value, instance, requested_by=REQUESTED_BY)
+    except Conflict:
+        return False
+    if begin.restarts is not None:
+        Instance.objects.filter(pk=instance.pk).update(restarts=begin.restarts)
+    return True
+
+
+def _views() -> Iterator[View]:
+    for row in _idle():
+        seen_since = row.pool is not None and row.pool.state == PoolState.CONNECTED
+        yield View(
+            uuid=row.pk,
+            desired_state=row.container.desired_state,
+            restart_policy=row.container.restart_policy,
+            is_published=row.published_at is not None,
+            has_host=row.host_id is not None,
+            power_state=getattr(row, "power_state", None),
+            is_known=seen_since and bool(getattr(row, "is_settled", False)),
+            was_taken_over=getattr(row, "last_state", None) == State.SUPERSEDED,
+            exit_code=(getattr(row, "told", None) or {}).get("exit-code"),
+            restarts=row.restarts,
+            started_at=row.started_at,
+        )
+
+
+def _idle() -> InstanceQuerySet:
+    """Those that nothing is being done with, nor with the host that they are on."""
+    operations = Operation.objects.filter(instance=OuterRef("pk"))
+    of_host = Operation.objects.filter(host=OuterRef("host"), kind="host.recover")
+    under_way = [State.ACTIVE, State.QUEUED]
+    last = operations.order_by("-created_at", "pk")
+    vm = VirtualMachine.objects.filter(
+        instance_uuid=OuterRef("pk"), is_a_template=False, is_a_snapshot=False
+    ).order_by("uuid")
+    return (
+        Instance.objects.all()
+        .living()
+        .filter(~Exists(operations.filter(state__in=under_way)))
+        .filter(~Exists(of_host.filter(state__in=under_way)))
+        .with_facts()
+        .annotate(
+            last_state=Subquery(last.values("state")[:1]),
+            last_ended_at=Subquery(last.values("ended_at")[:1]),
+            told=Subquery(vm.values("vm_data")[:1]),
+        )
+        .annotate(
+            is_settled=Q(last_ended_at=None) | Q(pool__last_seen_at__gt=F("last_ended_at")),
+        )
+        .select_related("container", "pool")
+        .order_by("pk")
+    )

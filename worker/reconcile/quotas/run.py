@@ -1,0 +1,58 @@
+"""Alarms when quota or hosts' memory is not what the instances hold: a fault of ours, for a person."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from django.db import connection, transaction
+
+from hosting.alarms.choices import Severity
+from hosting.alarms.models import Alarm
+from hosting.alarms.services import open_alarm
+from hosting.compute.models import Instance
+from hosting.fleet.models import Host
+from tenants.choices import DIMENSIONS
+from tenants.models import Quota
+from worker.reconcile.quotas.diff import Wrong, diff
+
+CODE = "ledger-wrong"
+
+
+def reconcile_quotas() -> list[Wrong]:
+    """What is wrong. Nothing is mended: a sum that is wrong says that some other is not to be trusted."""
+    wrong = list(diff(*_sums()))
+    for one in wrong:
+        open_alarm(
+            f"ledger-wrong:{one.what}.{one.column}",
+            severity=Severity.CRITICAL,
+            title=f"The ledger is wrong: {one.column} of {one.what}",
+            detail=f"It says {one.kept}, its rows add up to {one.counted}.",
+        )
+    still = {f"{CODE}:{one.what}.{one.column}" for one in wrong}
+    standing = Alarm.objects.all().standing().of_code(CODE).values_list("tag", flat=True)
+    Alarm.objects.all().close(set(standing) - still)
+    return wrong
+
+
+Sums = dict[str, dict[str, int]]
+
+
+@transaction.atomic
+def _sums() -> tuple[Sums, Sums]:
+    """As they were at one moment, whatever is written meanwhile."""
+    if not connection.savepoint_ids:  # in a caller's transaction it is too late to choose
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    kept: Sums = {
+        f"host:{uuid}": {"memory_bytes": held}
+        for uuid, held in Host.objects.values_list("pk", "memory_reserved_bytes")
+    }
+    for quota in Quota.objects.all():
+        kept[f"tenant:{quota.pk}"] = {name: getattr(quota, f"{name}_used") for name in DIMENSIONS}
+    counted: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for instance in Instance.objects.all().living().select_related("container"):
+        for host in (instance.host_id, instance.target_id):
+            counted[f"host:{host}"]["memory_bytes"] += instance.reserved_bytes
+        for name, held in instance.container.holds(instance).items():
+            counted[f"tenant:{instance.container.tenant_id}"][name] += held
+    return kept, {what: dict(sums) for what, sums in counted.items()}

@@ -1,0 +1,184 @@
+"""What reconcilers open, over real rows."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db.models.functions import Now
+
+from hosting.alarms.models import Alarm
+from hosting.catalog.models import GoldenDisk, Image
+from hosting.compute.choices import DesiredState
+from hosting.compute.models import Container, Instance
+from hosting.compute.tests.makers import make_instance
+from hosting.fleet.choices import HostState
+from hosting.fleet.models import Host, Pool, VirtualMachine
+from hosting.fleet.tests.makers import make_host, make_vm
+from hosting.operations import bell
+from hosting.operations.choices import State
+from hosting.operations.models import Operation
+from tenants.models import Quota
+from worker.reconcile.hosts.run import reconcile_hosts
+from worker.reconcile.images.run import reconcile_images
+from worker.reconcile.instances.run import reconcile_instances
+from worker.reconcile.quotas.run import reconcile_quotas
+from worker.tests.worlds import World
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _rung(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bell, "_ring", lambda asked: None)
+
+
+@pytest.fixture
+def instance(db: None) -> Instance:
+    """It runs, and the mirror says so."""
+    made = make_instance(host=make_host())
+    assert made.pool is not None
+    make_vm(made.pool, instance_uuid=made.pk, power_state="Running")
+    Pool.objects.update(last_seen_at=Now())
+    return made
+
+
+def fall() -> None:
+    VirtualMachine.objects.update(power_state="Halted")
+    Instance.objects.update(started_at=None)
+
+
+def kinds() -> list[str]:
+    return list(Operation.objects.order_by("created_at").values_list("kind", flat=True))
+
+
+def test_what_is_as_wished_is_left_alone(instance: Instance) -> None:
+    assert reconcile_instances() == 0
+
+
+def test_what_has_fallen_is_started_once(instance: Instance) -> None:
+    fall()
+    assert (reconcile_instances(), reconcile_instances()) == (1, 0)
+    assert kinds() == ["instance.start"]
+    instance.refresh_from_db()
+    assert instance.restarts == 1
+
+
+def test_what_was_seen_before_the_last_operation_ended_is_no_news(instance: Instance) -> None:
+    fall()
+    Operation.objects.create(
+        kind="instance.start",
+        instance=instance,
+        requested_by="t",
+        state=State.SUCCEEDED,
+        ended_at=Now(),
+    )
+    assert reconcile_instances() == 0  # in this transaction it is still the same moment
+
+
+def test_of_a_pool_that_does_not_answer_nothing_is_known(instance: Instance) -> None:
+    fall()
+    Pool.objects.update(state="unreachable")
+    assert reconcile_instances() == 0
+
+
+def test_while_its_host_is_recovered_it_is_left_to_that(instance: Instance) -> None:
+    fall()
+    Operation.objects.create(kind="host.recover", host=instance.host, requested_by="t")
+    assert reconcile_instances() == 0
+
+
+def test_a_deletion_that_was_lost_is_begun_again(instance: Instance) -> None:
+    Container.objects.update(desired_state=DesiredState.DELETED)
+    assert reconcile_instances() == 1
+    assert kinds() == ["instance.teardown"]
+
+
+def test_a_guests_own_word_of_how_it_ended_counts(instance: Instance) -> None:
+    fall()
+    Container.objects.update(restart_policy="on-failure")
+    VirtualMachine.objects.update(vm_data={"exit-code": "0"})
+    reconcile_instances()
+    assert kinds() == ["instance.stop"]
+
+
+def test_looking_costs_one_query(instance: Instance, django_assert_num_queries: Any) -> None:
+    for _ in range(3):
+        make_instance(instance.container.tenant, host=instance.host)
+    with django_assert_num_queries(1):
+        assert reconcile_instances() == 0
+
+
+def suspects(*uuids: UUID) -> Any:
+    return lambda _pool: set(uuids)
+
+
+def test_a_suspect_is_recovered(db: None) -> None:
+    host = make_host()
+    assert reconcile_hosts(suspects(host.pk)) == 1
+    assert reconcile_hosts(suspects(host.pk)) == 0
+    assert kinds() == ["host.recover"]
+
+
+def test_a_host_that_dies_while_it_is_drained_is_recovered_at_once(db: None) -> None:
+    host = make_host(state=HostState.DRAINING)
+    draining = Operation.objects.create(kind="host.evacuate", host=host, requested_by="t")
+    assert reconcile_hosts(suspects(host.pk)) == 1
+    draining.refresh_from_db()
+    assert draining.state == State.SUPERSEDED
+    assert Operation.objects.active().get().kind == "host.recover"
+
+
+def test_a_host_that_has_left_its_pool_is_nobodys_suspect(db: None) -> None:
+    host = make_host()
+    Host.objects.filter(pk=host.pk).update(gone_at=Now())
+    assert reconcile_hosts(suspects(host.pk)) == 0
+
+
+def test_a_pool_that_lacks_an_image_gets_just_that(db: None) -> None:
+    world = World()
+    GoldenDisk.objects.all().delete()
+    assert reconcile_images() == 1
+    operation = Operation.objects.get()
+    assert (operation.kind, operation.facts) == ("image.import", {"digest": world.version.digest})
+
+
+def test_an_import_that_failed_is_let_be_for_a_while(db: None) -> None:
+    world = World()
+    GoldenDisk.objects.all().delete()
+    Operation.objects.create(
+        kind="image.import",
+        image=world.version.image,
+        requested_by="t",
+        state=State.FAILED,
+        ended_at=Now(),
+    )
+    assert reconcile_images() == 0
+
+
+def test_a_removed_image_loses_its_disks(db: None) -> None:
+    world = World()
+    assert reconcile_images() == 0
+    Image.objects.filter(pk=world.version.image_id).remove()
+    assert reconcile_images() == 1
+    assert kinds() == ["image.remove"]
+
+
+def test_a_wrong_sum_opens_an_alarm_and_a_right_one_closes_it(instance: Instance) -> None:
+    assert reconcile_quotas() == []
+    Quota.objects.filter(tenant=instance.container.tenant).update(vcpus_used=7)
+    Host.objects.update(memory_reserved_bytes=1)
+    wrong = {(one.column, one.kept) for one in reconcile_quotas()}
+    assert wrong == {("vcpus", 7), ("memory_bytes", 1)}
+    assert Alarm.objects.filter(closed_at=None).count() == 2
+    Quota.objects.filter(tenant=instance.container.tenant).update(vcpus_used=1)
+    Host.objects.update(memory_reserved_bytes=instance.reserved_bytes)
+    assert reconcile_quotas() == []
+    assert not Alarm.objects.filter(closed_at=None)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_sums_are_taken_at_one_moment() -> None:
+    make_instance(host=make_host())
+    assert reconcile_quotas() == []
