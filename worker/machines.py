@@ -150,6 +150,9 @@ def grace_from_now() -> str:
 def stop(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> Wait | None:
     """Ask it to end, until `facts["grace"]`, then make it; None when it does not run."""
     vm = find_vm(hypervisor, instance)
+    if vm is not None and vm.task_of("start_on") is not None:
+        # Halted until that ends; let go of now, it would run where nobody expects it.
+        return Wait(SOON, "It is still being started.")
     if vm is None or vm.power_state == "Halted":
         return None
     asked = vm.task_of("clean_shutdown") is not None

@@ -166,6 +166,22 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
             raise AlreadyPlacedError(instance.pk)
         return True
 
+    def find_on(self, instance: Instance, host: UUID, need_bytes: int) -> bool:
+        """It runs on `host`, though that was not asked for; False when the ledger has no room for that.
+
+        `need_bytes` is what it takes if nothing is reserved for it anywhere.
+        """
+        now = self.select_for_update(no_key=True, of=("self",)).get(pk=instance.pk)
+        if host in (now.host_id, now.target_id):
+            self.settle_on(now, host)
+            return True
+        need = now.reserved_bytes or need_bytes
+        if not Host.objects.filter(pk=host).take_as_found(need):
+            return False
+        self.leave_host(now)
+        self.filter(pk=now.pk).update(host=host, reserved_bytes=need, pool=_pool_of(host))
+        return True
+
     def settle_on(self, instance: Instance, host: UUID) -> None:
         """It is on `host`, one of the two it holds: the other one gets its memory back."""
         now = self.get(pk=instance.pk)

@@ -22,6 +22,7 @@ _UNDER_WAY = {
     "instance.resize": Status.RESIZING,
     "instance.migrate": Status.MOVING,
     "instance.teardown": Status.DELETING,
+    "instance.adopt": Status.RUNNING,
 }
 
 

@@ -116,6 +116,14 @@ class HostQuerySet(models.QuerySet["Host"]):
         room = self.with_room_for(memory_bytes).order_by()
         return bool(room.update(memory_reserved_bytes=F("memory_reserved_bytes") + memory_bytes))
 
+    def take_as_found(self, memory_bytes: int) -> bool:
+        """Count what runs there already, whatever the host's state; False where that cannot be right."""
+        _must_be_positive(memory_bytes)
+        room = self.present().filter(
+            memory_capacity_bytes__gte=F("memory_reserved_bytes") + memory_bytes
+        )
+        return bool(room.update(memory_reserved_bytes=F("memory_reserved_bytes") + memory_bytes))
+
     def release(self, memory_bytes: int) -> None:
         """Give back what was reserved. Raises IntegrityError when that is more than is reserved."""
         _must_be_positive(memory_bytes)

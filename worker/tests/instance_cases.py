@@ -8,6 +8,7 @@ from hosting.operations.models import Operation
 from tenants.models import Quota
 from worker.tests.case import Case
 from worker.tests.worlds import World
+from worker.workflows.adopt import adopt
 from worker.workflows.migrate import migrate
 from worker.workflows.provision import provision
 from worker.workflows.resize import resize
@@ -138,6 +139,20 @@ class MigrateCase(InstanceCase):
         assert not self.hypervisor.moves
 
 
+class AdoptCase(InstanceCase):
+    """Somebody moved it by other means."""
+
+    kind = adopt.kind
+
+    def prepare(self) -> None:
+        self.world.stray(self.instance, self.world.hosts[1])
+
+    def assert_arrived(self) -> None:
+        assert self.world.assert_runs_once(self.instance).host == self.world.hosts[1]
+        assert not self.hypervisor.moves
+        assert not self.hypervisor.starts
+
+
 INSTANCE_CASES: tuple[type[Case], ...] = (
     ProvisionCase,
     StopCase,
@@ -146,4 +161,5 @@ INSTANCE_CASES: tuple[type[Case], ...] = (
     ResizeCase,
     TeardownCase,
     MigrateCase,
+    AdoptCase,
 )

@@ -94,10 +94,6 @@ def test_any_reply_may_be_lost(kind: str) -> None:
 
 @every_workflow
 def test_any_call_may_be_refused(kind: str) -> None:
-    if kind == "host.recover":
-        pytest.skip(
-            "a refusal amid a recovery can leave the ledger naming another host than the VM's"
-        )
     turning = calls_that_may_turn_back(kind)
     for number in range(len(calls_made(kind))):
         case, _ = run(kind, before=once(number, Refused("not_here")))

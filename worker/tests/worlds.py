@@ -79,6 +79,15 @@ class World:
             vm_uuid=vm.uuid, published_at=Now(), started_at=Now()
         )
 
+    def stray(self, instance: Instance, host: Host) -> None:
+        """Its VM is on `host`, which nobody here asked for."""
+        vm = instance.vm_uuid
+        assert vm is not None
+        for domains in self.pool.domains.values():
+            domains.discard(vm)
+        self.pool.domains[host.pk].add(vm)
+        self.pool._set_vm(vm, resident_on=host.pk)
+
     def again(self, instance: Instance) -> Instance:
         return Instance.objects.select_related("container__version", "container__tenant").get(
             pk=instance.pk

@@ -21,13 +21,14 @@ class Act(StrEnum):
     START = "instance.start"
     STOP = "instance.stop"
     TEARDOWN = "instance.teardown"
+    ADOPT = "instance.adopt"
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """An instance that nothing is being done with.
 
-    `power_state`: None when its pool has no VM of it. `is_known`: that was seen after the last operation
+    `host`: where the ledger has it; `resident_on`: where its VM is seen to run. `power_state`: None when its pool has no VM of it. `is_known`: that was seen after the last operation
     ended. `was_taken_over`: a recovery ended the last one. `exit_code`: as the guest told it, if it did.
     """
 
@@ -35,9 +36,10 @@ class View:
     desired_state: str
     restart_policy: str
     is_published: bool
-    has_host: bool
+    host: UUID | None
     power_state: str | None
     is_known: bool
+    resident_on: UUID | None = None
     was_taken_over: bool = False
     exit_code: str | None = None
     restarts: int = 0
@@ -70,14 +72,17 @@ def _of(view: View, now: datetime) -> Begin | None:
         return None
     runs = view.power_state == "Running"
     if view.desired_state == "stopped":
-        return Begin(view.uuid, Act.STOP) if runs or view.has_host else None
-    return None if runs else _fallen(view, now)
+        return Begin(view.uuid, Act.STOP) if runs or view.host else None
+    if runs:
+        strayed = view.resident_on not in (None, view.host)
+        return Begin(view.uuid, Act.ADOPT) if strayed else None
+    return _fallen(view, now)
 
 
 def _fallen(view: View, now: datetime) -> Begin | None:
     """It should run and does not: it ended by itself, or was ended without our wish."""
     if not _comes_back(view):
-        return Begin(view.uuid, Act.STOP) if view.has_host else None
+        return Begin(view.uuid, Act.STOP) if view.host else None
     ran = now - view.started_at if view.started_at is not None else STEADY
     fallen = 0 if ran >= STEADY else view.restarts
     if ran < pause_after(fallen):
