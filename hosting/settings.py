@@ -207,6 +207,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 5.0,
         "options": {"queue": "recovery", "expires": 5},
     },
+    "check": {
+        "task": "worker.tasks.check",
+        "schedule": 60.0,
+        "options": {"queue": "recovery", "expires": 60},
+    },
     "look_after_hosts": {
         "task": "worker.tasks.look_after_hosts",
         "schedule": 10.0,

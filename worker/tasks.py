@@ -11,6 +11,7 @@ from worker.connections import Connections
 from worker.reconcile.hosts.run import reconcile_hosts
 from worker.reconcile.images.run import reconcile_images
 from worker.reconcile.instances.run import reconcile_instances
+from worker.reconcile.orphans.run import reconcile_orphans
 from worker.reconcile.quotas.run import reconcile_quotas
 
 _connections = Connections()
@@ -39,6 +40,12 @@ def reconcile() -> None:
     """Compare wish and fact, and open what is missing. Every five seconds."""
     reconcile_instances()
     reconcile_images()
+
+
+@shared_task(name="worker.tasks.check")
+def check() -> None:
+    """Look for what is left over, and whether the ledger adds up. Every minute."""
+    reconcile_orphans()
     reconcile_quotas()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hosting.compute.services import release_container
 from hosting.fleet.choices import HostState
 from hosting.operations.models import Operation
 from worker.fencing.fake import FakeFence
@@ -9,6 +10,7 @@ from worker.tests.case import Case
 from worker.tests.worlds import FENCES, World
 from worker.workflows.evacuate import evacuate
 from worker.workflows.recover_host import recover_host
+from worker.workflows.sweep import sweep
 
 
 class HostCase(Case):
@@ -74,4 +76,33 @@ class RecoverHostCase(HostCase):
         assert self.host.state == HostState.DEAD
 
 
-HOST_CASES: tuple[type[Case], ...] = (EvacuateCase, RecoverHostCase)
+class SweepCase(Case):
+    """An instance is over, and its VM and disks are still there."""
+
+    kind = sweep.kind
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.hypervisor = self.world.pool
+        self.kept = self.world.add_instance(self.world.hosts[0])
+        left = self.world.add_instance(self.world.hosts[1])
+        assert left.vm_uuid is not None
+        vdis = [str(vdi.uuid) for vdi in self.hypervisor.vdis() if str(left.pk) in vdi.name]
+        release_container(left)
+        self.operation = Operation.objects.create(
+            kind=self.kind,
+            pool=self.world.row,
+            requested_by="t",
+            facts={"vms": [str(left.vm_uuid)], "vdis": vdis},
+        )
+
+    def assert_arrived(self) -> None:
+        self.world.assert_runs_once(self.kept)
+        assert len(self.hypervisor.vms_by_uuid) == 1
+        assert self.hypervisor.disks() == self.world.disks_of(self.kept)
+
+    def assert_left_nothing(self) -> None:
+        raise AssertionError("it only goes forward")
+
+
+HOST_CASES: tuple[type[Case], ...] = (EvacuateCase, RecoverHostCase, SweepCase)

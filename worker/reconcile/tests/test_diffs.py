@@ -13,6 +13,8 @@ from worker.reconcile.hosts import diff as hosts
 from worker.reconcile.images import diff as images
 from worker.reconcile.instances import diff as instances
 from worker.reconcile.instances.diff import Act, Begin, pause_after
+from worker.reconcile.orphans.diff import Disk, Ledger, Machine
+from worker.reconcile.orphans.diff import diff as orphans
 from worker.reconcile.quotas.diff import Wrong
 from worker.reconcile.quotas.diff import diff as quotas
 
@@ -136,3 +138,59 @@ def test_a_sum_that_its_rows_do_not_make_is_wrong() -> None:
     kept = {"host:a": {"memory": 5}, "host:b": {"memory": 0}, "host:c": {"memory": 1}}
     counted = {"host:a": {"memory": 5}}
     assert list(quotas(kept, counted)) == [Wrong("host:c", "memory", 1, 0)]
+
+
+LIVES, IS_OVER, GOLDEN, VM = (UUID(int=number) for number in (20, 21, 22, 23))
+LEDGER = Ledger(
+    living={LIVES: VM},
+    ended=frozenset({IS_OVER}),
+    digests=frozenset({"sha256:ours"}),
+    sources=frozenset({GOLDEN}),
+)
+
+
+@pytest.mark.parametrize(
+    ("vm", "is_orphan"),
+    [
+        (Machine(VM, LIVES, is_halted=True, is_idle=True), False),
+        (Machine(ONE, LIVES, is_halted=True, is_idle=True), True),
+        (Machine(ONE, LIVES, is_halted=False, is_idle=True), False),
+        (Machine(ONE, IS_OVER, is_halted=False, is_idle=True), True),
+        (Machine(ONE, IS_OVER, is_halted=True, is_idle=False), False),
+        (Machine(ONE, UUID(int=99), is_halted=True, is_idle=True), False),
+    ],
+)
+def test_a_vm_is_an_orphan_when_the_ledger_knows_that_it_is_over(
+    vm: Machine, is_orphan: bool
+) -> None:
+    assert (vm.uuid in orphans([vm], [], LEDGER).vms) is is_orphan
+
+
+@pytest.mark.parametrize(
+    ("vdi", "is_orphan"),
+    [
+        (Disk(ONE, is_attached=False, instance=IS_OVER, own=ONE), True),
+        (Disk(ONE, is_attached=True, instance=IS_OVER, own=ONE), False),
+        (Disk(ONE, is_attached=False, instance=LIVES, own=ONE), False),
+        (Disk(ONE, is_attached=False, own=GOLDEN), True),
+        (Disk(ONE, is_attached=False, own=UUID(int=98)), False),
+        (Disk(ONE, is_attached=False, own=ONE, filling="sha256:ours"), True),
+        (Disk(ONE, is_attached=False, own=ONE, filling="sha256:theirs"), False),
+        (Disk(ONE, is_attached=False, own=ONE), False),
+    ],
+)
+def test_a_disk_is_an_orphan_when_nothing_that_lives_can_want_it(
+    vdi: Disk, is_orphan: bool
+) -> None:
+    assert (vdi.uuid in orphans([], [vdi], LEDGER).vdis) is is_orphan
+
+
+def test_a_disk_that_is_being_filled_is_let_be() -> None:
+    vdi = Disk(ONE, is_attached=False, own=ONE, filling="sha256:ours")
+    assert not orphans([], [vdi], replace(LEDGER, imports=True)).vdis
+
+
+def test_instances_that_the_ledger_never_heard_of_are_strangers() -> None:
+    vms = [Machine(ONE, UUID(int=99), is_halted=True, is_idle=True)]
+    vdis = [Disk(ONE, is_attached=False, instance=UUID(int=97)), Disk(ONE, False, instance=LIVES)]
+    assert orphans(vms, vdis, LEDGER).strangers == {UUID(int=99), UUID(int=97)}

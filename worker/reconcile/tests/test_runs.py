@@ -6,15 +6,18 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.core.cache import cache
 from django.db.models.functions import Now
+from django.utils import timezone
 
+from hosting import labels
 from hosting.alarms.models import Alarm
 from hosting.catalog.models import GoldenDisk, Image
 from hosting.compute.choices import DesiredState
 from hosting.compute.models import Container, Instance
 from hosting.compute.tests.makers import make_instance
 from hosting.fleet.choices import HostState
-from hosting.fleet.models import Host, Pool, VirtualMachine
+from hosting.fleet.models import Host, Pool, Vdi, VirtualMachine
 from hosting.fleet.tests.makers import make_host, make_vm
 from hosting.operations import bell
 from hosting.operations.choices import State
@@ -23,6 +26,7 @@ from tenants.models import Quota
 from worker.reconcile.hosts.run import reconcile_hosts
 from worker.reconcile.images.run import reconcile_images
 from worker.reconcile.instances.run import reconcile_instances
+from worker.reconcile.orphans.run import GRACE, reconcile_orphans
 from worker.reconcile.quotas.run import reconcile_quotas
 from worker.tests.worlds import World
 
@@ -182,3 +186,66 @@ def test_a_wrong_sum_opens_an_alarm_and_a_right_one_closes_it(instance: Instance
 def test_sums_are_taken_at_one_moment() -> None:
     make_instance(host=make_host())
     assert reconcile_quotas() == []
+
+
+@pytest.fixture
+def leftover(instance: Instance) -> Instance:
+    """Its container is gone, its VM is still there."""
+    cache.clear()
+    Instance.objects.all().leave_host(instance)
+    Instance.objects.update(ended_at=Now())
+    return instance
+
+
+def test_what_is_left_over_goes_after_a_while(leftover: Instance) -> None:
+    now = timezone.now()
+    assert reconcile_orphans(now) == 0
+    assert reconcile_orphans(now + GRACE / 2) == 0
+    assert reconcile_orphans(now + GRACE) == 1
+    operation = Operation.objects.get()
+    vm = VirtualMachine.objects.get()
+    assert (operation.kind, operation.facts) == ("pool.sweep", {"vms": [str(vm.pk)], "vdis": []})
+    assert reconcile_orphans(now + 2 * GRACE) == 0
+
+
+def test_the_wait_begins_anew_when_it_was_wanted_in_between(leftover: Instance) -> None:
+    now = timezone.now()
+    reconcile_orphans(now)
+    VirtualMachine.objects.update(current_operations=["start_on"])
+    reconcile_orphans(now + GRACE / 2)
+    VirtualMachine.objects.update(current_operations=[])
+    assert reconcile_orphans(now + GRACE) == 0
+
+
+def test_a_clone_that_nobody_finished_is_left_over(db: None) -> None:
+    cache.clear()
+    world = World()
+    Vdi.objects.create(
+        pool=world.row,
+        name="image",
+        marker={labels.IMAGE: world.version.digest, labels.VDI: str(world.golden.uuid)},
+    )
+    now = timezone.now()
+    assert [reconcile_orphans(at) for at in (now, now + GRACE)] == [0, 1]
+    assert Operation.objects.get().facts["vdis"] == [str(Vdi.objects.get().pk)]
+
+
+def test_of_strangers_a_person_is_told_and_nothing_else_happens(instance: Instance) -> None:
+    cache.clear()
+    make_vm(instance.pool or Pool.objects.get(), instance_uuid=UUID(int=99))
+    now = timezone.now()
+    assert [reconcile_orphans(at) for at in (now, now + GRACE)] == [0, 0]
+    assert Alarm.objects.get(closed_at=None).tag.startswith("strangers-in-pool:")
+    VirtualMachine.objects.filter(instance_uuid=UUID(int=99)).delete()
+    reconcile_orphans(now)
+    assert not Alarm.objects.filter(closed_at=None)
+
+
+def test_looking_for_orphans_costs_the_same_however_many_there_are(
+    leftover: Instance, django_assert_num_queries: Any
+) -> None:
+    assert leftover.pool is not None
+    for _ in range(5):
+        make_vm(leftover.pool, instance_uuid=leftover.pk)
+    with django_assert_num_queries(6):
+        reconcile_orphans()

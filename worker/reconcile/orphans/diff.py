@@ -1,0 +1,93 @@
+"""What carries our marker in a pool and has lost whom it was made for. Pure.
+
+Only what the ledger knows to be over is an orphan. What it has never heard of is a stranger: perhaps another
+control plane's, perhaps a tenant's whose row was lost, so it is told of and never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A VM with our marker; neither template nor snapshot. `is_idle`: nothing is being done with it."""
+
+    uuid: UUID
+    instance: UUID
+    is_halted: bool
+    is_idle: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A VDI with our marker, no snapshot.
+
+    `instance`: of an instance's disk. `own`: the uuid that its marker gives it, which on an unfinished
+    clone is its source's. `filling`: the digest of the image that is being written to it.
+    """
+
+    uuid: UUID
+    is_attached: bool
+    instance: UUID | None = None
+    own: UUID | None = None
+    filling: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """`living`: instance → the VM that was made for it last. `ended`: instances that came to their end.
+
+    `digests`: of all images there ever were. `sources`: disks that clones are made from, ours for sure.
+    `imports`: some image is being imported now.
+    """
+
+    living: Mapping[UUID, UUID | None]
+    ended: frozenset[UUID]
+    digests: frozenset[str]
+    sources: frozenset[UUID]
+    imports: bool = False
+
+    def knows(self, instance: UUID) -> bool:
+        return instance in self.living or instance in self.ended
+
+
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """VMs and VDIs to remove, and the instances that strangers name."""
+
+    vms: frozenset[UUID]
+    vdis: frozenset[UUID]
+    strangers: frozenset[UUID]
+
+
+def diff(vms: Iterable[Machine], vdis: Iterable[Disk], ledger: Ledger) -> Orphans:
+    vms, vdis = list(vms), list(vdis)
+    named = {vm.instance for vm in vms} | {vdi.instance for vdi in vdis if vdi.instance}
+    return Orphans(
+        vms=frozenset(vm.uuid for vm in vms if _is_left_over(vm, ledger)),
+        vdis=frozenset(vdi.uuid for vdi in vdis if _is_needless(vdi, ledger)),
+        strangers=frozenset(uuid for uuid in named if not ledger.knows(uuid)),
+    )
+
+
+def _is_left_over(vm: Machine, ledger: Ledger) -> bool:
+    """Of an instance that is over; or a halted double of one that lives, whose own VM is another."""
+    if not vm.is_idle:
+        return False
+    if vm.instance in ledger.ended:
+        return True
+    own = ledger.living.get(vm.instance)
+    return own is not None and own != vm.uuid and vm.is_halted
+
+
+def _is_needless(vdi: Disk, ledger: Ledger) -> bool:
+    if vdi.is_attached:
+        return False
+    if vdi.own is not None and vdi.own != vdi.uuid:
+        return vdi.own in ledger.sources
+    if vdi.instance is not None:
+        return vdi.instance in ledger.ended
+    return vdi.filling in ledger.digests and not ledger.imports

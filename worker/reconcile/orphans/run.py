@@ -1,0 +1,134 @@
+"""Opens the removal of what is left over in each pool, once it has been seen so for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.core.cache import cache
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+
+from hosting import labels
+from hosting.alarms.choices import Severity
+from hosting.alarms.services import close_alarm, open_alarm
+from hosting.catalog.models import GoldenDisk, ImageVersion
+from hosting.compute.models import Instance
+from hosting.errors import Conflict
+from hosting.fleet.choices import PoolState, PowerState
+from hosting.fleet.models import Pool, Vbd, Vdi, VirtualMachine
+from hosting.operations.choices import Queue, kinds_in
+from hosting.operations.models import Operation
+from hosting.operations.services import request
+from worker.reconcile.orphans.diff import Disk, Ledger, Machine, Orphans, diff
+
+REQUESTED_BY = "system:reconcile"
+# Longer than any call of ours that may still be waiting its turn in a pool that answers (XAPI.md 4.3).
+GRACE = timedelta(minutes=15)
+AT_ONCE = 20
+_REMEMBERED = 24 * 3600
+
+
+def reconcile_orphans(now: datetime | None = None) -> int:
+    """How many removals were opened. A memory that is lost only makes the wait begin anew.
+
+    A constant number of queries a pool, whatever is in it.
+    """
+    now = now or timezone.now()
+    return sum(_look(pool, now) for pool in Pool.objects.filter(state=PoolState.CONNECTED))
+
+
+def _look(pool: Pool, now: datetime) -> bool:
+    vms, vdis = list(_machines(pool)), list(_disks(pool))
+    found = diff(vms, vdis, _ledger_about(vms, vdis))
+    _tell(pool, found.strangers)
+    since = _remember(pool, found, now)
+    due = sorted(uuid for uuid, at in since.items() if now - at >= GRACE)[:AT_ONCE]
+    if not due:
+        return False
+    facts = {
+        "vms": [str(uuid) for uuid in due if uuid in found.vms],
+        "vdis": [str(uuid) for uuid in due if uuid in found.vdis],
+    }
+    try:
+        request("pool.sweep", pool, requested_by=REQUESTED_BY, facts=facts)
+    except Conflict:
+        return False
+    return True
+
+
+def _remember(pool: Pool, found: Orphans, now: datetime) -> Mapping[UUID, datetime]:
+    """Since when each is an orphan, without a break."""
+    key = f"orphans:{pool.pk}"
+    known: dict[str, str] = cache.get(key) or {}
+    since = {
+        uuid: datetime.fromisoformat(known.get(str(uuid), now.isoformat()))
+        for uuid in found.vms | found.vdis
+    }
+    cache.set(key, {str(uuid): at.isoformat() for uuid, at in since.items()}, _REMEMBERED)
+    return since
+
+
+def _tell(pool: Pool, strangers: frozenset[UUID]) -> None:
+    tag = f"strangers-in-pool:{pool.pk}"
+    if not strangers:
+        close_alarm(tag)
+        return
+    some = ", ".join(str(uuid) for uuid in sorted(strangers)[:3])
+    open_alarm(
+        tag,
+        severity=Severity.WARNING,
+        title=f"Pool {pool} has VMs or disks of {len(strangers)} instances that we do not know",
+        detail=f"They carry our marker, for example {some}. They are left alone.",
+    )
+
+
+# --------------------------------------------------------------------------------------------- what there is
+
+
+def _ledger_about(vms: Iterable[Machine], vdis: Iterable[Disk]) -> Ledger:
+    named = {vm.instance for vm in vms} | {vdi.instance for vdi in vdis if vdi.instance}
+    known = Instance.objects.filter(pk__in=named).values_list("pk", "vm_uuid", "ended_at")
+    filling = {vdi.filling for vdi in vdis if vdi.filling}
+    borrowed = {vdi.own for vdi in vdis if vdi.own and vdi.own != vdi.uuid}
+    digests = ImageVersion.objects.filter(digest__in=filling).values_list("digest", flat=True)
+    sources = GoldenDisk.objects.filter(vdi_uuid__in=borrowed).values_list("vdi_uuid", flat=True)
+    return Ledger(
+        living={uuid: vm for uuid, vm, ended in known if ended is None},
+        ended=frozenset(uuid for uuid, _, ended in known if ended is not None),
+        digests=frozenset(digests),
+        sources=frozenset(uuid for uuid in sources if uuid is not None),
+        imports=Operation.objects.active().filter(kind__in=kinds_in(Queue.IMAGES)).exists(),
+    )
+
+
+def _machines(pool: Pool) -> Iterable[Machine]:
+    ours = VirtualMachine.objects.filter(
+        pool=pool, instance_uuid__isnull=False, is_a_template=False, is_a_snapshot=False
+    )
+    for uuid, instance, state, doing in ours.values_list(
+        "pk", "instance_uuid", "power_state", "current_operations"
+    ):
+        assert instance is not None
+        yield Machine(uuid, instance, state == PowerState.HALTED, not doing)
+
+
+def _disks(pool: Pool) -> Iterable[Disk]:
+    ours = Vdi.objects.filter(pool=pool, is_a_snapshot=False).exclude(marker={})
+    used = Exists(Vbd.objects.filter(vdi=OuterRef("pk")))
+    for uuid, marker, attached in ours.annotate(used=used).values_list("pk", "marker", "used"):
+        yield Disk(
+            uuid,
+            attached,
+            instance=_uuid(marker.get(labels.INSTANCE)),
+            own=_uuid(marker.get(labels.VDI)),
+            filling=marker.get(labels.FILLING),
+        )
+
+
+def _uuid(text: object) -> UUID | None:
+    try:
+        return UUID(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
