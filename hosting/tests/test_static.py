@@ -1,3 +1,4 @@
+import pytest
 from django.test import AsyncClient, Client
 
 SHEET = "/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui.css"
@@ -20,6 +21,7 @@ async def test_a_file_that_the_browser_has_is_not_sent_again(async_client: Async
     assert (again.status_code, again.content) == (304, b"")
 
 
+@pytest.mark.django_db  # closing a response looks at the connection that an earlier test may have left
 def test_a_synchronous_server_gets_the_stream(client: Client) -> None:
     response = client.get(SHEET)
     assert response.status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from hosting.api.callers import tenant_for, token_of, user_of
 from hosting.api.pages import Pages
 from hosting.api.serializers import OperationOut
 from hosting.operations.models import Operation
+from tenants.confinement import confined_to
 from tenants.models import Tenant
 from tenants.permissions import Action
 
@@ -55,6 +57,21 @@ class TenantView(View):
         super().initial(request, *args, **kwargs)
         action = self.needs_to_read if request.method in _READING else self.needs
         self.tenant = tenant_for(request, kwargs["slug"], action)
+        self._confine((request.method or "").lower())
+
+    def _confine(self, name: str) -> None:
+        """Let what answers see this tenant's rows only: `dispatch` looks it up by name after `initial`."""
+        answer = getattr(self, name, None)
+        if answer is None:
+            return
+
+        @wraps(answer)
+        def confined(*args: Any, **kwargs: Any) -> Response:
+            with confined_to(self.tenant):
+                response: Response = answer(*args, **kwargs)
+                return response
+
+        setattr(self, name, confined)
 
     def accepted(self, operation: Operation) -> Response:
         """202: it takes long, and here it can be watched."""
