@@ -29,7 +29,7 @@ def _fences(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _registry(monkeypatch: pytest.MonkeyPatch) -> None:
+def _registry_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images come from memory too."""
     monkeypatch.setattr(import_image, "find_images", lambda: REGISTRY["now"])
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.db.models.functions import Now
 
+from hosting.fleet.models import Pool
 from hosting.operations.choices import ENDED
 from hosting.operations.models import Operation
 from worker import engine
@@ -54,8 +55,13 @@ class Faulty:
 
 
 def to(hypervisor: Any) -> engine.Connect:
-    """Connects every pool to this one."""
-    return lambda _pool: hypervisor
+    """Connects every pool to this one. A step that has none is at the wrong place."""
+
+    def connect(pool: Pool) -> Any:
+        assert isinstance(pool, Pool)
+        return hypervisor
+
+    return connect
 
 
 def let_time_pass() -> None:

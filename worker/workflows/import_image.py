@@ -17,7 +17,7 @@ from hosting import labels
 from hosting.catalog.choices import DiskState
 from hosting.catalog.models import GoldenDisk, Image, ImageVersion
 from hosting.fleet.models import Pool, StorageRepository
-from worker.hypervisor.port import Hypervisor, VdiRecord, VdiSpec
+from worker.hypervisor.port import Hypervisor, Refused, VdiRecord, VdiSpec
 from worker.images import (
     ImageRefused,
     Images,
@@ -30,6 +30,8 @@ from worker.workflow import Done, Facts, Failed, Next, Outcome, Wait, Workflow
 
 LOOK_AGAIN = timedelta(seconds=30)
 IMPORT_TIMEOUT = timedelta(minutes=8)
+# An upload that failed is begun again with a new disk so often (XAPI.md 4.5).
+TRIES = 3
 
 find_images: Callable[[], Images] = Images.by_settings
 
@@ -37,7 +39,7 @@ import_image = Workflow[Image](
     "image.import",
     subject="image",
     first="begin",
-    undo="unmake",
+    undo="begin_to_unmake",
     deadline=timedelta(hours=1),
 )
 
@@ -108,6 +110,11 @@ def fill(image: Image, facts: Facts, hypervisor: Hypervisor) -> Outcome:
             return Next(unmake_refused, code=refused.code, why=refused.public)
         except ImageUnavailable as later:
             return Wait(later.retry_after or LOOK_AGAIN, later.public)
+        except Refused as no:
+            failures = int(facts.get("failures", 0)) + 1
+            if no.reason != "import_failed" or failures == TRIES:
+                raise
+            return Next(fill, failures=failures)
     return Next(publish, vdi=found.uuid, size=found.virtual_size_bytes)
 
 
@@ -144,10 +151,15 @@ def publish(image: Image, facts: Facts) -> Outcome:
 # ------------------------------------------------------------------------------------------- the way back
 
 
+@import_image.ledger
+def begin_to_unmake(image: Image, facts: Facts) -> Outcome:
+    """One that is not being written yet may be in no pool."""
+    return Next(unmake if "disk" in facts else forget)
+
+
 @import_image.remote
 def unmake(image: Image, facts: Facts, hypervisor: Hypervisor) -> Outcome:
-    if "disk" in facts:
-        _unmake(facts, hypervisor)
+    _unmake(facts, hypervisor)
     return Next(forget)
 
 

@@ -20,7 +20,7 @@ provision = Workflow[Instance](
     "instance.provision",
     subject="instance",
     first="place",
-    undo="unmake_vm",
+    undo="begin_to_unmake",
     no_room="elsewhere",
     deadline=timedelta(minutes=10),
 )
@@ -80,6 +80,12 @@ def elsewhere(instance: Instance, facts: Facts) -> Outcome:
 
 
 # ------------------------------------------------------------------------------------------- the way back
+
+
+@provision.ledger
+def begin_to_unmake(instance: Instance, facts: Facts) -> Outcome:
+    """One that no host was found for is in no pool yet."""
+    return Next(release) if instance.pool_id is None else Next(unmake_vm)
 
 
 @provision.remote
