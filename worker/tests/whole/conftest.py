@@ -13,11 +13,14 @@ from deploy.lab.registry.faults import Faults
 from deploy.lab.registry.server import serving
 from deploy.lab.testing import RunningLab, running_lab
 from worker.fencing.hosts import fence_of
+from worker.fencing.redfish import Patience
 from worker.images import Images
 from worker.tests.whole.estate import Estate, estate_on, spool_in
 from worker.workflows import import_image, recover_host
 
 RATE = 50.0
+QUICK = Patience(per_exchange=1.0, per_call=4.0, between_readings=0.01)
+"""The lab's machines are off 40 ms after they were told so."""
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +52,7 @@ def _real(
     tmp_path: Path,
 ) -> None:
     """Not the power switches and images of the other tests."""
-    monkeypatch.setattr(recover_host, "find_fence", fence_of)
+    monkeypatch.setattr(recover_host, "find_fence", lambda host: fence_of(host, patience=QUICK))
     monkeypatch.setattr(import_image, "find_images", Images.by_settings)
     for name, value in spool_in(tmp_path).items():
         setattr(settings, name, value)

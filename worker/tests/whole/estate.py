@@ -109,8 +109,7 @@ class Estate:
             operation.refresh_from_db()
             if operation.state in ENDED:
                 return operation
-            journal = [event.private or event.message for event in operation.events.all()]
-            assert time.monotonic() < end, f"stuck at {operation.step}: {journal[-3:]}"
+            assert time.monotonic() < end, f"stuck: {_what_goes_on()}"
 
     def reconcile(self) -> int:
         """See the pool as it is, and begin what is missing."""
@@ -221,6 +220,11 @@ def _tidy(estate: Estate) -> None:
         pool.close()
     except HypervisorError:
         return  # a lab that a test has broken is thrown away by its fixture
+
+
+def _what_goes_on() -> list[tuple[str, str, str, str]]:
+    active = Operation.objects.active()
+    return list(active.values_list("kind", "step", "trouble", "detail"))
 
 
 def spool_in(folder: Path) -> dict[str, object]:
