@@ -35,6 +35,11 @@ ROLES = {"root": 0, "config": 1, "scratch": 2}
 GRACE = timedelta(seconds=30)
 IMPORT_TIMEOUT = timedelta(seconds=30)
 SOON = timedelta(seconds=1)
+# Its pool may have lost a VM's record with its master's, and the VM runs on (XAPI.md 6.5).
+LOST = Wait(
+    timedelta(seconds=30),
+    "The pool does not know its VM any more, which may run all the same: a person must look.",
+)
 
 
 def name_of(instance: Instance) -> str:
@@ -50,6 +55,17 @@ def marker_of(instance: Instance) -> Marker:
 
 def find_vm(hypervisor: Hypervisor, instance: Instance) -> VmRecord | None:
     return hypervisor.find_vm(name_of(instance))
+
+
+def may_run_unseen(instance: Instance, facts: Facts) -> bool:
+    """Whether it was running, by the ledger, before this operation gave it a place: then a VM that cannot be
+    found may still be there, and neither another one nor a release of its memory may be thought of.
+    """
+    return (
+        instance.published_at is not None
+        and instance.host_id is not None
+        and not facts.get("placed_now", False)
+    )
 
 
 # ------------------------------------------------------------------------------------------------- making
@@ -153,7 +169,9 @@ def stop(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> Wait | Non
     if vm is not None and vm.task_of("start_on") is not None:
         # Halted until that ends; let go of now, it would run where nobody expects it.
         return Wait(SOON, "It is still being started.")
-    if vm is None or vm.power_state == "Halted":
+    if vm is None:
+        return LOST if may_run_unseen(instance, facts) else None
+    if vm.power_state == "Halted":
         return None
     asked = vm.task_of("clean_shutdown") is not None
     listens = asked or "clean_shutdown" in vm.allowed_operations

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Count
@@ -31,11 +32,13 @@ LOOK_AGAIN = timedelta(seconds=30)
 SHUNNED = timedelta(minutes=1)
 
 
-def take_place(instance: Instance, facts: Facts) -> Wait | dict[str, str]:
+def take_place(instance: Instance, facts: Facts) -> Wait | dict[str, Any]:
     """Reserve a host for `instance` and say where its disks come from; Wait when there is none.
 
-    In a ledger step. Facts that come of it: `host`, `golden` (the VDI to clone), `sr`.
+    In a ledger step. Facts that come of it: `host`, `golden` (the VDI to clone), `sr`; `placed_now` if it had
+    no host before.
     """
+    placed: dict[str, Any] = {}
     now = Instance.objects.select_related("container__version").get(pk=instance.pk)
     disks = _golden_disks(now)
     if not disks:
@@ -48,10 +51,16 @@ def take_place(instance: Instance, facts: Facts) -> Wait | dict[str, str]:
         if not Instance.objects.all().take_host(now, answer.host, asked.memory_bytes):
             return Wait(timedelta(0))  # another one was faster: look again
         now.refresh_from_db()
+        placed["placed_now"] = True
     assert now.host_id is not None
     assert now.pool_id is not None
     disk = disks[now.pool_id]
-    return {"host": str(now.host_id), "golden": str(disk.vdi_uuid), "sr": str(disk.sr_uuid)}
+    return {
+        "host": str(now.host_id),
+        "golden": str(disk.vdi_uuid),
+        "sr": str(disk.sr_uuid),
+        **placed,
+    }
 
 
 def take_target(instance: Instance, facts: Facts) -> Wait | UUID:

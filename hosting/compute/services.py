@@ -15,6 +15,7 @@ from hashlib import sha256
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
+from hosting.alarms.services import record_audit
 from hosting.catalog.models import Image, ImageVersion
 from hosting.catalog.selectors import find_image
 from hosting.compute.choices import DesiredState, RestartPolicy
@@ -232,6 +233,20 @@ def delete_container(*, container: Container, requested_by: str) -> Operation:
         if active is not None:
             return supersede(active, "instance.teardown", requested_by=requested_by)
         return request("instance.teardown", instance, requested_by=requested_by)
+
+
+@transaction.atomic
+def confirm_vm_is_gone(*, instance: Instance, actor: str) -> None:
+    """A person vouches that no VM of it runs, though the ledger has it running and its pool knows of none.
+
+    What it held of its host is given back, and it may be started anew. Raises Conflict ("vm_is_seen") while
+    its pool shows a VM of it.
+    """
+    seen = Instance.objects.all().living().with_facts().filter(pk=instance.pk).first()
+    if seen is None or seen.power_state is not None:
+        raise Conflict("Its pool shows a VM of it.", code="vm_is_seen", instance=instance.pk)
+    record_audit(actor=actor, action="instance.vm_is_gone", subject=f"instance:{instance.pk}")
+    Instance.objects.all().leave_host(instance)
 
 
 # ------------------------------------------------------------------------------- what the workflows write

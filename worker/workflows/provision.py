@@ -48,6 +48,8 @@ def start_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcom
     try:
         vm = hypervisor.vm(UUID(facts["vm"]))
     except Gone:
+        if "task" in facts:
+            raise  # it was started: another one must not be
         return Next(build_vm)
     return Next(await_running, task=machines.start(hypervisor, vm, UUID(facts["host"])))
 

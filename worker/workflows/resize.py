@@ -30,9 +30,10 @@ resize = Workflow[Instance](
 
 @resize.remote
 def check(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
-    """Its VM answers; nothing has been touched yet."""
-    machines.find_vm(hypervisor, instance)
-    return Next(begin)
+    """Its pool answers; nothing has been touched yet."""
+    vm = machines.find_vm(hypervisor, instance)
+    lost = vm is None and machines.may_run_unseen(instance, facts)
+    return machines.LOST if lost else Next(begin)
 
 
 @resize.ledger
@@ -83,6 +84,8 @@ def start_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcom
     try:
         vm = hypervisor.vm(UUID(facts["vm"]))
     except Gone:
+        if "task" in facts:
+            raise  # it was started: another one must not be
         return Next(build_vm)
     return Next(await_running, task=machines.start(hypervisor, vm, UUID(facts["host"])))
 

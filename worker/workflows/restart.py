@@ -42,7 +42,9 @@ def place(instance: Instance, facts: Facts) -> Outcome:
 @restart.remote
 def find_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
     vm = machines.find_vm(hypervisor, instance)
-    return Next(build_disks) if vm is None else Next(start_vm, vm=vm.uuid)
+    if vm is not None:
+        return Next(start_vm, vm=vm.uuid)
+    return machines.LOST if machines.may_run_unseen(instance, facts) else Next(build_disks)
 
 
 @restart.remote
@@ -61,6 +63,8 @@ def start_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcom
     try:
         vm = hypervisor.vm(UUID(facts["vm"]))
     except Gone:
+        if "task" in facts:
+            raise  # it was started: another one must not be
         return Next(find_vm)
     return Next(await_running, task=machines.start(hypervisor, vm, UUID(facts["host"])))
 

@@ -71,12 +71,21 @@ def _of(view: View, now: datetime) -> Begin | None:
     if not view.is_known:
         return None
     runs = view.power_state == "Running"
+    if is_lost(view):
+        return None
     if view.desired_state == "stopped":
         return Begin(view.uuid, Act.STOP) if runs or view.host else None
     if runs:
         strayed = view.resident_on not in (None, view.host)
         return Begin(view.uuid, Act.ADOPT) if strayed else None
     return _fallen(view, now)
+
+
+def is_lost(view: View) -> bool:
+    """The ledger has it running, and its pool has no VM of it: it may run unseen (XAPI.md 6.5)."""
+    return (
+        view.is_published and view.is_known and view.host is not None and view.power_state is None
+    )
 
 
 def _fallen(view: View, now: datetime) -> Begin | None:

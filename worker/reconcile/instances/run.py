@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, Subquery
 from django.utils import timezone
 
+from hosting.alarms.choices import Severity
+from hosting.alarms.models import Alarm
+from hosting.alarms.services import open_alarm
 from hosting.compute.models import Instance, InstanceQuerySet
 from hosting.errors import Conflict
 from hosting.fleet.choices import PoolState
@@ -15,17 +19,31 @@ from hosting.fleet.models import VirtualMachine
 from hosting.operations.choices import State
 from hosting.operations.models import Operation
 from hosting.operations.services import request
-from worker.reconcile.instances.diff import Begin, View, diff
+from worker.reconcile.instances.diff import Begin, View, diff, is_lost
 
 REQUESTED_BY = "system:reconcile"
+CODE = "vm-lost"
 
 
 def reconcile_instances() -> int:
-    """How many operations were opened. One query to look, however many there are."""
-    begun = 0
-    for begin in diff(list(_views()), timezone.now()):
-        begun += _begin(begin)
-    return begun
+    """How many operations were opened. Two queries to look, however many there are."""
+    views = list(_views())
+    _tell_of_lost_ones([view.uuid for view in views if is_lost(view)])
+    return sum(_begin(begin) for begin in diff(views, timezone.now()))
+
+
+def _tell_of_lost_ones(lost: Collection[UUID]) -> None:
+    standing = set(Alarm.objects.standing().of_code(CODE).values_list("tag", flat=True))
+    wanted = {f"{CODE}:{uuid}": uuid for uuid in lost}
+    for tag in wanted.keys() - standing:
+        open_alarm(
+            tag,
+            severity=Severity.CRITICAL,
+            title=f"The VM of instance {wanted[tag]} is unknown to its pool",
+            detail="It may run all the same: no other is started until a person has looked.",
+        )
+    if standing - wanted.keys():
+        Alarm.objects.close(standing - wanted.keys())
 
 
 @transaction.atomic

@@ -15,7 +15,9 @@ from hosting.alarms.models import Alarm
 from hosting.catalog.models import GoldenDisk, Image
 from hosting.compute.choices import DesiredState
 from hosting.compute.models import Container, Instance
+from hosting.compute.services import confirm_vm_is_gone
 from hosting.compute.tests.makers import make_instance
+from hosting.errors import Conflict
 from hosting.fleet.choices import HostState
 from hosting.fleet.models import Host, Pool, Vdi, VirtualMachine
 from hosting.fleet.tests.makers import make_host, make_vm
@@ -107,10 +109,28 @@ def test_a_guests_own_word_of_how_it_ended_counts(instance: Instance) -> None:
     assert kinds() == ["instance.stop"]
 
 
-def test_looking_costs_one_query(instance: Instance, django_assert_num_queries: Any) -> None:
+def test_a_vm_that_its_pool_has_lost_is_told_and_not_started_again(instance: Instance) -> None:
+    VirtualMachine.objects.all().delete()
+    assert reconcile_instances() == 0
+    assert Alarm.objects.get(closed_at=None).tag == f"vm-lost:{instance.pk}"
+    confirm_vm_is_gone(instance=instance, actor="user:operator")
+    Instance.objects.update(started_at=None)
+    assert reconcile_instances() == 1
+    assert kinds() == ["instance.start"]
+    assert not Alarm.objects.filter(closed_at=None)
+
+
+def test_a_vm_that_is_seen_is_not_confirmed_to_be_gone(instance: Instance) -> None:
+    with pytest.raises(Conflict):
+        confirm_vm_is_gone(instance=instance, actor="user:operator")
+
+
+def test_looking_costs_two_queries(instance: Instance, django_assert_num_queries: Any) -> None:
     for _ in range(3):
-        make_instance(instance.container.tenant, host=instance.host)
-    with django_assert_num_queries(1):
+        made = make_instance(instance.container.tenant, host=instance.host)
+        assert made.pool is not None
+        make_vm(made.pool, instance_uuid=made.pk, power_state="Running")
+    with django_assert_num_queries(2):
         assert reconcile_instances() == 0
 
 
