@@ -207,6 +207,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 5.0,
         "options": {"queue": "recovery", "expires": 5},
     },
+    "copy": {
+        "task": "worker.tasks.copy",
+        "schedule": 30.0,
+        "options": {"queue": "tenant", "expires": 30},
+    },
     "check": {
         "task": "worker.tasks.check",
         "schedule": 60.0,

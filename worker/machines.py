@@ -74,6 +74,7 @@ def may_run_unseen(instance: Instance, facts: Facts) -> bool:
 def build_disks(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> dict[str, str]:
     """Its three disks, from the golden disk and on the SR that `facts` names. Role → VDI."""
     marker, sr = marker_of(instance), UUID(facts["sr"])
+    _claim_again(hypervisor, instance)
 
     def empty(role: str, size: int) -> VdiSpec:
         return VdiSpec(labels.disk_name(instance.pk, role), marker, sr, size)
@@ -86,6 +87,23 @@ def build_disks(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> dic
     # Written again after a lost reply: it is the same, and no VM has it yet.
     hypervisor.import_vdi(config.uuid, [(0, config_of(instance))], timeout=IMPORT_TIMEOUT)
     return {"root": str(root.uuid), "config": str(config.uuid), "scratch": str(scratch.uuid)}
+
+
+def _claim_again(hypervisor: Hypervisor, instance: Instance) -> None:
+    """Disks that it had, of which a pool that lost its master may only have kept the bytes (XAPI.md 6.5)."""
+    for role, vdi in instance.disk_uuids.items():
+        try:
+            hypervisor.adopt_vdi(
+                UUID(vdi), name=labels.disk_name(instance.pk, role), marker=marker_of(instance)
+            )
+        except Gone:
+            continue  # then another is made
+
+
+def note_disks(instance: Instance, facts: Facts) -> None:
+    """Remember which disks it runs from. In a ledger step."""
+    if "disks" in facts:
+        Instance.objects.filter(pk=instance.pk).update(disk_uuids=facts["disks"])
 
 
 def config_of(instance: Instance) -> bytes:

@@ -8,6 +8,7 @@ from hosting.operations import services
 from hosting.operations.attention import raise_and_close_alarms
 from worker import engine
 from worker.connections import Connections
+from worker.copies import copy_databases
 from worker.reconcile.hosts.run import reconcile_hosts
 from worker.reconcile.images.run import reconcile_images
 from worker.reconcile.instances.run import reconcile_instances
@@ -47,6 +48,12 @@ def check() -> None:
     """Look for what is left over, and whether the ledger adds up. Every minute."""
     reconcile_orphans()
     reconcile_quotas()
+
+
+@shared_task(name="worker.tasks.copy")
+def copy() -> None:
+    """Have pools copy their databases to all hosts when something was made. Every half minute."""
+    copy_databases(_connections.of)
 
 
 @shared_task(name="worker.tasks.look_after_hosts")

@@ -237,6 +237,10 @@ class Instance(models.Model):
         default=0, help_text="On each of the two: its memory and what the hypervisor adds."
     )
     vm_uuid = models.UUIDField(null=True, help_text="As XAPI named the VM that was made last.")
+    disk_uuids = models.JSONField(
+        default=dict,
+        help_text="Role → VDI, as they were when it ran last: a pool may forget whose they are.",
+    )
     mac = models.CharField(max_length=17, blank=True)
     ip = models.GenericIPAddressField(null=True, unpack_ipv4=True)
     published_at = models.DateTimeField(

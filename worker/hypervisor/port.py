@@ -304,6 +304,20 @@ class Hypervisor(Protocol):
         """The whole disk, raw, in order. `timeout` is for each piece."""
         ...
 
+    def adopt_vdi(self, vdi: UUID, *, name: str, marker: Marker) -> VdiRecord:
+        """Name and mark a disk of ours again, of which the pool only kept the bytes.
+
+        Refused("not_ours") when it carries the marker of something else.
+        """
+        ...
+
+    def scan_sr(self, sr: UUID) -> None:
+        """Make the pool see again what is on `sr`, under the uuids that it had (XAPI SR.scan).
+
+        May take as long as a storage operation.
+        """
+        ...
+
     def resize_vdi(self, vdi: UUID, virtual_size_bytes: int) -> None: ...
     def set_vm_marker(self, vm: UUID, marker: Marker) -> None: ...
     def set_vdi_marker(self, vdi: UUID, marker: Marker) -> None: ...

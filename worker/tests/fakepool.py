@@ -334,6 +334,14 @@ class FakePool:
         assert of.sr is not None
         return self._add_vdi(name, dict(marker), of.sr, of.virtual_size_bytes)
 
+    def adopt_vdi(self, vdi: UUID, *, name: str, marker: Marker) -> VdiRecord:
+        own = {**marker, labels.VDI: str(vdi)}
+        self.vdis_by_uuid[vdi] = replace(_of(self.vdis_by_uuid, vdi), name=name, marker=own)
+        return self.vdis_by_uuid[vdi]
+
+    def scan_sr(self, sr: UUID) -> None:
+        self._reach_master()
+
     def set_vdi_marker(self, vdi: UUID, marker: Marker) -> None:
         own = {**marker, labels.VDI: str(vdi)}
         self.vdis_by_uuid[vdi] = replace(_of(self.vdis_by_uuid, vdi), marker=own)

@@ -10,10 +10,13 @@ from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
+import structlog
+
 from hosting import labels
 from hosting.alarms.choices import Severity
 from hosting.alarms.models import Alarm
 from hosting.alarms.services import close_alarm, open_alarm
+from hosting.catalog.models import GoldenDisk
 from hosting.compute.choices import DesiredState
 from hosting.compute.models import Instance
 from hosting.fleet.choices import HostState
@@ -28,6 +31,8 @@ from worker.workflow import Done, Facts, Next, Outcome, Spawn, Wait, Workflow
 from worker.workflows.provision import provision
 from worker.workflows.start import start
 from worker.workflows.teardown import teardown
+
+log = structlog.get_logger(__name__)
 
 PROBE_TIMEOUT = timedelta(seconds=5)
 LOOK_AGAIN = timedelta(seconds=10)
@@ -108,7 +113,21 @@ def take_over(host: Host, facts: Facts) -> Outcome:
         declare_dead if heir is None else elect,
         held=[str(uuid) for uuid in held.values_list("pk", flat=True)],
         heir=heir,
+        golden=[] if heir is None else _golden_disks_of(host),
     )
+
+
+def _golden_disks_of(host: Host) -> list[dict[str, str]]:
+    ready = GoldenDisk.objects.all().ready().filter(pool=host.pool_id)
+    return [
+        {
+            "sr": str(disk.sr_uuid),
+            "vdi": str(disk.vdi_uuid),
+            "name": labels.image_name(disk.digest, disk.builder_version),
+            "digest": disk.digest,
+        }
+        for disk in ready.order_by("pk")
+    ]
 
 
 def _heir_of(host: Host) -> UUID | None:
@@ -136,6 +155,20 @@ def elect(host: Host, facts: Facts, hypervisor: Hypervisor) -> Outcome:
 def rally(host: Host, facts: Facts, hypervisor: Hypervisor) -> Outcome:
     """Unreachable until the new master is up: that is retried by itself."""
     hypervisor.recover_slaves()
+    return Next(rescan)
+
+
+@recover_host.remote
+def rescan(host: Host, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    """Its copy of the database may be minutes old: disks that are newer are on storage, and unknown."""
+    for sr in sorted({disk["sr"] for disk in facts["golden"]}):
+        hypervisor.scan_sr(UUID(sr))
+    for disk in facts["golden"]:
+        marker = {labels.IMAGE: disk["digest"]}
+        try:
+            hypervisor.adopt_vdi(UUID(disk["vdi"]), name=disk["name"], marker=marker)
+        except Gone:
+            log.warning("golden_disk_lost", vdi=disk["vdi"], digest=disk["digest"])
     return Next(declare_dead)
 
 

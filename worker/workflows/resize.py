@@ -104,6 +104,7 @@ def await_running(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> O
 
 @resize.ledger(can_turn_back=False)
 def publish(instance: Instance, facts: Facts) -> Outcome:
+    machines.note_disks(instance, facts)
     Instance.objects.filter(pk=instance.pk).update(vm_uuid=facts["vm"], started_at=Now())
     return Done()
 

@@ -144,6 +144,21 @@ class Disks:
 
     # changing and removing ----------------------------------------------------------------------
 
+    def adopt_vdi(self, vdi: UUID, *, name: str, marker: Marker) -> VdiRecord:
+        ref, raw = self._calls.ref("VDI", vdi), self._calls.record("VDI", vdi)
+        theirs, own = records.marker_of(raw), {**marker, OWN_UUID: str(vdi)}
+        if theirs and not is_ours(theirs, own):
+            raise Refused("not_ours")
+        if own.items() <= theirs.items() and raw["name_label"] == name:
+            return self._record(raw)
+        self._calls.call("VDI.set_name_label", ref, name)
+        config = remarked(raw["other_config"], own)
+        self._calls.call("VDI.set_other_config", ref, config)
+        return self._record({**raw, "name_label": name, "other_config": config})
+
+    def scan_sr(self, sr: UUID) -> None:
+        self._tasks.wait(self._calls.start("SR.scan", self._calls.ref("SR", sr)), STORAGE_WAIT)
+
     def set_vdi_marker(self, vdi: UUID, marker: Marker) -> None:
         ref = self._calls.ref("VDI", vdi)
         config = self._calls.read("VDI.get_other_config", ref)

@@ -63,6 +63,8 @@ class XapiHypervisor:
         self.import_vdi = disks.import_vdi
         self.export_vdi = disks.export_vdi
         self.resize_vdi = disks.resize_vdi
+        self.adopt_vdi = disks.adopt_vdi
+        self.scan_sr = disks.scan_sr
         self.set_vdi_marker = disks.set_vdi_marker
         self.destroy_vdi = disks.destroy_vdi
         self.clear_locks = disks.clear_locks

@@ -130,3 +130,32 @@ def test_an_sr_that_stays_busy_is_said_to_be(
     finally:
         lab.clock.advance(held)
     assert error.value.reason == "storage_slow"
+
+
+def test_a_disk_that_the_pool_forgot_to_be_ours_is_ours_again(
+    place: Place, workshop: Workshop
+) -> None:
+    vdi = workshop.vdi()
+    place.hypervisor.set_vdi_marker(vdi.uuid, {})
+    again = place.hypervisor.adopt_vdi(
+        vdi.uuid, name=workshop.name("again"), marker=workshop.marker
+    )
+    assert again.uuid == vdi.uuid
+    found = place.hypervisor.find_vdi(workshop.name("again"))
+    assert found is not None
+    assert found.marker["hosting:instance"] == str(workshop.instance)
+
+
+def test_a_disk_of_somebody_elses_is_not_adopted(place: Place, workshop: Workshop) -> None:
+    vdi = workshop.vdi()
+    with pytest.raises(Refused):
+        place.hypervisor.adopt_vdi(
+            vdi.uuid, name="mine", marker={"hosting:instance": str(UUID(int=1))}
+        )
+
+
+def test_a_scan_changes_nothing_of_what_is_known(place: Place, workshop: Workshop) -> None:
+    vdi = workshop.vdi()
+    assert vdi.sr is not None
+    place.hypervisor.scan_sr(vdi.sr)
+    assert place.hypervisor.vdi(vdi.uuid).name == vdi.name

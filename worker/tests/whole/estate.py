@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
-from django.db.models import F
 from django.db.models.functions import Now
 
 from deploy.lab.registry.app import Registry
@@ -39,7 +39,7 @@ from worker.machines import ROLES
 from worker.reconcile.instances.run import reconcile_instances
 
 MIB = 2**20
-PATIENCE = 30.0
+PATIENCE = 75.0
 """Seconds until what should have come about is given up."""
 
 
@@ -114,8 +114,8 @@ class Estate:
     def reconcile(self) -> int:
         """See the pool as it is, and begin what is missing."""
         self.mirror()
-        # What was seen must be later than what ended, and here all of it is one instant.
-        Pool.objects.update(last_seen_at=F("last_seen_at"))
+        # What was seen must be later than what ended; within a test's transaction all is one moment.
+        Operation.objects.exclude(ended_at=None).update(ended_at=Now() - timedelta(seconds=1))
         return reconcile_instances()
 
     # looking ------------------------------------------------------------------------------------
@@ -131,6 +131,10 @@ class Estate:
         """Names of disks of ours, the images' own left out."""
         mine = (vdi for vdi in self.hypervisor.vdis() if vdi.marker)
         return {vdi.name for vdi in mine if not vdi.name.startswith("image-")}
+
+    def disk_uuids(self, *, marked: bool = True) -> set[UUID]:
+        """Of ours; or of all, since what a pool has lost it no longer knows to be ours."""
+        return {vdi.uuid for vdi in self.hypervisor.vdis() if vdi.marker or not marked}
 
     def golden_disks(self) -> int:
         return sum(vdi.name.startswith("image-") for vdi in self.hypervisor.vdis() if vdi.marker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deploy.lab.lab import Lab
+from hosting.alarms.models import Alarm
 from hosting.compute.models import Instance
 from hosting.fleet.choices import HostState
 from hosting.fleet.models import Host
@@ -68,6 +69,29 @@ def _of_role(estate: Estate, *, is_master: bool) -> Host:
     held = Host.objects.exclude(instances=None).order_by("name").distinct()
     found = [host for host in held if (host.pk == estate.pool.master_id) is is_master]
     return found[0]
+
+
+def test_a_master_that_dies_with_what_only_it_knew_loses_no_disk(fragile: Estate) -> None:
+    """Its members have a copy of its database from before anything was made."""
+    fragile.hypervisor.sync_database()
+    there = fill(fragile, 6)
+    host = _of_role(fragile, is_master=True)
+    before = fragile.disk_uuids()
+    fragile.mirror()
+    fragile.cut_power(host)
+    assert fragile.settle(ask("host.recover", host)).state == State.SUCCEEDED
+    fragile.assert_nothing_ran_twice()
+    for instance in there:
+        now = Instance.objects.get(pk=instance.pk)
+        if instance.host_id == host.pk:
+            fragile.assert_runs_once(now)
+        else:  # it runs on where it was, unseen: a person is told, and nothing started
+            assert now.host_id == instance.host_id
+            assert fragile.host_of(now) is None
+    fragile.reconcile()
+    lost = {f"vm-lost:{one.pk}" for one in there if one.host_id != host.pk}
+    assert set(Alarm.objects.filter(closed_at=None).values_list("tag", flat=True)) == lost
+    assert before <= fragile.disk_uuids(marked=False)
 
 
 def test_one_that_only_seems_dead_is_fenced_before_anything_starts(fragile: Estate) -> None:
