@@ -224,6 +224,12 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     },
 }
 
+# Hosts: how long two signals must keep silent before one is suspected to be dead
+HOST_SILENCE_SECONDS = envint("HOST_SILENCE_SECONDS", 60)
+if HOST_SILENCE_SECONDS < 10:
+    _message = "HOST_SILENCE_SECONDS: 10 at least, since hosts are looked at every ten seconds"
+    raise ImproperlyConfigured(_message)
+
 # Images: where workers may ask for them, and where layers lie while a disk is made of them
 IMAGE_SPOOL = envstr("IMAGE_SPOOL", "/var/tmp")
 IMAGE_ALLOWED_NETWORKS = envlist("IMAGE_ALLOWED_NETWORKS")

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
+from django.conf import settings
 from django.core.cache import cache
 from django.db.models.functions import Now
 
@@ -46,16 +47,20 @@ class Probes:
     power: Callable[[Fence], Reading] = ask_power
 
 
-RULE = Rule()
 PROBES = Probes()
 
 
-def sweep(pool: Pool, *, rule: Rule = RULE, probes: Probes = PROBES) -> Judgement:
+def rule_by_settings() -> Rule:
+    return Rule(silence=timedelta(seconds=settings.HOST_SILENCE_SECONDS))
+
+
+def sweep(pool: Pool, *, rule: Rule | None = None, probes: Probes = PROBES) -> Judgement:
     """Ask, judge, remember; open or close the alarm that our own eyes fail.
 
     To be called every ten seconds or so by one caller a pool; a memory that is lost only makes suspicion
     begin anew. Takes about ten seconds at most for 64 hosts that all hang.
     """
+    rule = rule or rule_by_settings()
     now = _database_clock(pool)
     hosts = list(Host.objects.present().filter(pool=pool, state__in=_EXPECTED).order_by("pk"))
     readings = _read(pool, hosts, now, probes)
