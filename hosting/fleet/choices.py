@@ -7,8 +7,8 @@ class HostState(TextChoices):
     """What we want of a host, or know of its end. What XAPI says of it is `enabled` and `live`.
 
     Cordoned: no new instances. Draining: those here move off. Suspect: it may be dead; nothing may be
-    done about its VMs yet. Fenced: proven powered off. Dead: declared so to XAPI; its VMs may start
-    elsewhere.
+    done about its VMs yet. Fenced: proven to be powered off, or vouched for. Dead: declared so to XAPI;
+    its VMs may start elsewhere.
     """
 
     ACCEPTING = "accepting"
@@ -37,6 +37,9 @@ COMES_FROM: dict[HostState, frozenset[HostState]] = {
     HostState.FENCED: frozenset({HostState.SUSPECT}),
     HostState.DEAD: frozenset({HostState.FENCED}),
 }
+
+# A recovery is, or may come to be, at its fence: a person's word may stand for the proof.
+WAITS_FOR_FENCE = frozenset({HostState.SUSPECT, HostState.FENCED})
 
 
 class PoolState(TextChoices):

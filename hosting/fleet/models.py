@@ -16,7 +16,7 @@ from django.db.models import F, Q, Sum
 from django.db.models.functions import Coalesce, Greatest, Now
 
 from hosting import keyring
-from hosting.fleet.choices import COMES_FROM, HostState, PoolState
+from hosting.fleet.choices import COMES_FROM, WAITS_FOR_FENCE, HostState, PoolState
 
 
 class PoolQuerySet(models.QuerySet["Pool"]):
@@ -130,9 +130,24 @@ class HostQuerySet(models.QuerySet["Host"]):
         self.update(memory_reserved_bytes=F("memory_reserved_bytes") - memory_bytes)
 
     def move_to(self, state: HostState) -> bool:
-        """Change the state where that is allowed from the present one; False where it is not."""
+        """Change the state where that is allowed from the present one; False where it is not.
+
+        A person's word that the machine is off holds for the state in which it was given, and ends here.
+        """
         movable = self.filter(state__in=COMES_FROM[state])
-        return bool(movable.update(state=state, state_changed_at=Now()))
+        return bool(
+            movable.update(
+                state=state,
+                state_changed_at=Now(),
+                confirmed_off_by="",
+                confirmed_off_at=None,
+            )
+        )
+
+    def confirm_off(self, by: str) -> bool:
+        """Write down who says that the machine has no power; False where nobody doubts that it has."""
+        doubtful = self.filter(state__in=WAITS_FOR_FENCE)
+        return bool(doubtful.update(confirmed_off_by=by, confirmed_off_at=Now()))
 
     def measure_capacity(self) -> None:
         """Set what instances may use: all memory less the hypervisor's and that of VMs not ours.
@@ -175,6 +190,14 @@ class Host(models.Model):
     # The ledger
     state = models.CharField(max_length=11, choices=HostState, default=HostState.ACCEPTING)
     state_changed_at = models.DateTimeField(db_default=Now(), editable=False)
+    confirmed_off_by = models.CharField(
+        max_length=120,
+        blank=True,
+        db_default="",
+        editable=False,
+        help_text="Who vouched that the machine has no power, where no fence could prove it.",
+    )
+    confirmed_off_at = models.DateTimeField(null=True, editable=False)
     memory_reserved_bytes = models.PositiveBigIntegerField(default=0, editable=False)
     bmc_url = models.CharField(
         max_length=200,
@@ -214,6 +237,12 @@ class Host(models.Model):
             models.CheckConstraint(
                 name="host_state_is_known", condition=Q(state__in=HostState.values)
             ),
+            models.CheckConstraint(
+                name="host_is_confirmed_off_by_somebody_while_in_doubt",
+                condition=Q(confirmed_off_at=None, confirmed_off_by="")
+                | Q(confirmed_off_at__isnull=False, state__in=sorted(WAITS_FOR_FENCE))
+                & ~Q(confirmed_off_by=""),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -222,6 +251,10 @@ class Host(models.Model):
     @property
     def bmc_password(self) -> str:
         return keyring.unseal(self.sealed_bmc_password) if self.sealed_bmc_password else ""
+
+    @property
+    def is_confirmed_off(self) -> bool:
+        return self.confirmed_off_at is not None
 
     @property
     def is_master(self) -> bool:

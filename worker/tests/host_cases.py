@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from hosting.compute.services import release_container
 from hosting.fleet.choices import HostState
+from hosting.fleet.models import Host
 from hosting.operations.models import Operation
 from worker.fencing.fake import FakeFence
 from worker.tests.case import Case
 from worker.tests.worlds import FENCES, World
 from worker.workflows.evacuate import evacuate
 from worker.workflows.recover_host import recover_host
+from worker.workflows.return_host import return_host
 from worker.workflows.sweep import sweep
 
 
@@ -105,4 +107,28 @@ class SweepCase(Case):
         raise AssertionError("it only goes forward")
 
 
-HOST_CASES: tuple[type[Case], ...] = (EvacuateCase, RecoverHostCase, SweepCase)
+class ReturnHostCase(HostCase):
+    """An empty host in maintenance, as an evacuation leaves it."""
+
+    kind = return_host.kind
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.hypervisor = self.world.pool
+        self.host = self.world.hosts[0]
+        Host.objects.filter(pk=self.host.pk).update(state=HostState.MAINTENANCE)
+        self.hypervisor.disable_host(self.host.pk)
+        self.operation = Operation.objects.create(kind=self.kind, host=self.host, requested_by="t")
+
+    def assert_arrived(self) -> None:
+        assert self.state_and_enabled() == (HostState.ACCEPTING, True)
+
+    def assert_left_nothing(self) -> None:
+        assert self.state_and_enabled() == (HostState.MAINTENANCE, False)
+
+    def state_and_enabled(self) -> tuple[str, bool]:
+        self.host.refresh_from_db()
+        return self.host.state, self.hypervisor.hosts_by_uuid[self.host.pk].enabled
+
+
+HOST_CASES: tuple[type[Case], ...] = (EvacuateCase, RecoverHostCase, ReturnHostCase, SweepCase)

@@ -13,8 +13,10 @@ from hosting.alarms.services import open_alarm
 from hosting.compute.choices import DesiredState
 from hosting.compute.models import Container, Instance
 from hosting.compute.services import delete_container
+from hosting.errors import Conflict, InvalidRequest
 from hosting.fleet.choices import HostState
 from hosting.fleet.models import Host
+from hosting.fleet.services import confirm_host_is_off
 from hosting.operations.choices import State
 from hosting.operations.models import Operation
 from worker import engine
@@ -83,6 +85,56 @@ def test_a_fence_that_works_at_last_closes_the_alarm_and_recovers(silence: Silen
     run_to_end(operation, silence.pool)
     assert not Alarm.objects.get().is_standing
     assert silence.world.assert_runs_once(silence.there[0]).host != silence.dead
+
+
+def vouch(silence: Silence, name: str = "") -> Operation:
+    return confirm_host_is_off(silence.dead, name or silence.dead.name, actor="user:olga")
+
+
+def test_a_persons_word_stands_for_a_fence_that_cannot_prove_it(silence: Silence) -> None:
+    silence.fence.fault = "unreachable"
+    operation = silence.go_on(silence.recover())
+    silence.pool.cut_power(silence.dead.pk)  # by hand, at the machine
+    assert vouch(silence) == operation
+    run_to_end(operation, silence.pool)
+    assert silence.state() == HostState.DEAD
+    assert silence.world.assert_runs_once(silence.there[0]).host != silence.dead
+    assert not Alarm.objects.get().is_standing
+
+
+def test_a_persons_word_is_not_taken_while_the_host_answers(silence: Silence) -> None:
+    silence.fence.fault = "unreachable"
+    operation = silence.go_on(silence.recover())
+    vouch(silence)
+    silence.pool.silent.clear()
+    operation = silence.go_on(operation)
+    assert (operation.step, silence.state()) == ("fence", HostState.SUSPECT)
+    assert "user:olga vouches that it is off, yet it answers" in operation.detail
+    assert silence.pool.starts == []
+
+
+def test_a_word_given_in_one_recovery_does_not_count_in_the_next(silence: Silence) -> None:
+    silence.fence.fault = "unreachable"
+    silence.go_on(silence.recover())
+    vouch(silence)
+    for state in (HostState.ACCEPTING, HostState.SUSPECT):
+        assert Host.objects.filter(pk=silence.dead.pk).move_to(state)
+    operation = silence.go_on(Operation.objects.get(kind="host.recover"))
+    assert (operation.step, silence.state()) == ("fence", HostState.SUSPECT)
+
+
+def test_nobody_vouches_before_a_fence_has_failed(silence: Silence) -> None:
+    silence.recover()
+    with pytest.raises(Conflict, match="no fence of it has failed"):
+        vouch(silence)
+
+
+def test_whoever_vouches_types_the_name_of_the_host(silence: Silence) -> None:
+    silence.fence.fault = "unreachable"
+    silence.go_on(silence.recover())
+    with pytest.raises(InvalidRequest, match="not the name"):
+        vouch(silence, "xen-2")
+    assert not Host.objects.get(pk=silence.dead.pk).is_confirmed_off
 
 
 def test_while_we_doubt_our_own_eyes_nobody_is_fenced(silence: Silence) -> None:

@@ -1,7 +1,7 @@
 """A host that is silent is proven to have no power, given up, and what ran on it starts elsewhere.
 
-Never two copies of one VM: without a proven fence nothing is done about its VMs, however long that takes. Who
-is a suspect at all is judged elsewhere (worker/liveness), before this begins.
+Never two copies of one VM: without a proven fence, or a person's word for it, nothing is done about its VMs,
+however long that takes. Who is a suspect at all is judged elsewhere (worker/liveness), before this begins.
 """
 
 from __future__ import annotations
@@ -77,13 +77,22 @@ def stand_down(host: Host, facts: Facts) -> Outcome:
 
 @recover_host.remote
 def fence(host: Host, facts: Facts, hypervisor: Hypervisor) -> Outcome:
-    """Cut its power, and go on only when it is read back to be off."""
+    """Cut its power, and go on only when it is read back to be off, or a person vouches that it is."""
     try:
         find_fence(host).power_off()
     except FencingError as error:
+        if host.is_confirmed_off:
+            return _vouched_for(host, hypervisor)
         if facts.get("told") != error.reason:
             return Next(tell, told=error.reason, why=str(error))
         return Wait(LOOK_AGAIN, str(error))
+    return Next(take_over)
+
+
+def _vouched_for(host: Host, hypervisor: Hypervisor) -> Outcome:
+    """A person's word is taken unless the host itself says otherwise."""
+    if hypervisor.host_answers(host.pk, PROBE_TIMEOUT):
+        return Wait(LOOK_AGAIN, f"{host.confirmed_off_by} vouches that it is off, yet it answers.")
     return Next(take_over)
 
 
@@ -101,7 +110,7 @@ def tell(host: Host, facts: Facts) -> Outcome:
 
 @recover_host.ledger
 def take_over(host: Host, facts: Facts) -> Outcome:
-    """Proven off. Whatever was being done with its instances is ours to finish now."""
+    """It is off. Whatever was being done with its instances is ours to finish now."""
     Host.objects.filter(pk=host.pk).move_to(HostState.FENCED)
     close_alarm(_tag(host))
     ours = active_operation_about(host)
