@@ -8,6 +8,11 @@ def standing_alarms() -> AlarmQuerySet:
     return Alarm.objects.all().standing()
 
 
+def closed_alarms() -> QuerySet[Alarm]:
+    """What was, the last closed first: slice it."""
+    return Alarm.objects.exclude(closed_at=None).order_by("-closed_at", "-pk")
+
+
 def recent_alarms() -> QuerySet[Alarm]:
     """All alarms, newest first: slice it."""
     return Alarm.objects.order_by("-opened_at")

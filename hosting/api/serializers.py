@@ -6,6 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from hosting.alarms.choices import Severity
 from hosting.compute.choices import DesiredState, RestartPolicy, Status
 from hosting.compute.services import Sizes
 from hosting.fleet.choices import HostState, PoolState
@@ -152,6 +153,12 @@ class OperationEventOut(serializers.Serializer[Any]):
     message = serializers.CharField()
 
 
+class FleetOperationEventOut(OperationEventOut):
+    """With what operators may know."""
+
+    private = serializers.CharField(help_text="Tracebacks, and what the pool said.")
+
+
 # ---------------------------------------------------------------------------------------------- containers
 
 
@@ -296,3 +303,44 @@ class HostOut(serializers.Serializer[Any]):
 
     def get_has_bmc(self, host: Any) -> bool:
         return bool(host.bmc_url)
+
+
+class HostNameIn(serializers.Serializer[Any]):
+    name = serializers.CharField(help_text="The host's name, as a person types it.")
+
+
+class InstanceOut(serializers.Serializer[Any]):
+    """Of `hosting.compute.selectors.Observed`: what holds memory of a host."""
+
+    uuid = serializers.UUIDField(source="instance.uuid")
+    tenant = serializers.CharField(source="container.tenant.slug")
+    container = serializers.UUIDField(source="container.uuid")
+    name = serializers.CharField(source="container.name", help_text="The container's.")
+    status = serializers.ChoiceField(Status.choices)
+    host = serializers.UUIDField(source="instance.host_id", allow_null=True)
+    target = serializers.UUIDField(
+        source="instance.target_id", allow_null=True, help_text="Where it is moving to."
+    )
+    vcpus = serializers.IntegerField(source="instance.vcpus")
+    memory_bytes = serializers.IntegerField(source="instance.memory_bytes")
+    reserved_bytes = serializers.IntegerField(
+        source="instance.reserved_bytes", help_text="On its host, and as much on its target."
+    )
+    operation = serializers.UUIDField(source="operation.uuid", allow_null=True, default=None)
+
+
+class AlarmOut(serializers.Serializer[Any]):
+    """What a person must look at, until `closed_at` is set; it is by itself."""
+
+    id = serializers.IntegerField(source="pk")
+    tag = serializers.CharField(help_text="Its code and what it is about: one stands at a time.")
+    code = serializers.CharField(help_text="Names its runbook.")
+    severity = serializers.ChoiceField(Severity.choices)
+    title = serializers.CharField()
+    detail = serializers.CharField()
+    opened_at = serializers.DateTimeField()
+    last_raised_at = serializers.DateTimeField()
+    times = serializers.IntegerField(help_text="How often it was raised while it stood.")
+    acknowledged_at = serializers.DateTimeField(allow_null=True)
+    acknowledged_by = serializers.CharField()
+    closed_at = serializers.DateTimeField(allow_null=True)

@@ -3,7 +3,7 @@
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from hosting.api.views import containers, fleet, images, operations, tenants
+from hosting.api.views import alarms, containers, fleet, images, operations, tenants
 from hosting.api.views.nowhere import Nowhere
 
 _tenant = [
@@ -34,6 +34,11 @@ _tenant = [
         operations.TenantOperationEvents.as_view(),
         name="tenant-operation-events",
     ),
+    path(
+        "operations/<uuid:uuid>/cancel",
+        operations.CancelTenantOperation.as_view(),
+        name="tenant-operation-cancel",
+    ),
 ]
 
 _fleet = [
@@ -43,8 +48,29 @@ _fleet = [
     path("hosts/<uuid:uuid>", fleet.OneHost.as_view(), name="host"),
     path("hosts/<uuid:uuid>/cordon", fleet.Cordon.as_view(), name="host-cordon"),
     path("hosts/<uuid:uuid>/uncordon", fleet.Uncordon.as_view(), name="host-uncordon"),
+    path("hosts/<uuid:uuid>/drain", fleet.Drain.as_view(), name="host-drain"),
+    path("hosts/<uuid:uuid>/return", fleet.Return.as_view(), name="host-return"),
+    path("hosts/<uuid:uuid>/repaired", fleet.Repaired.as_view(), name="host-repaired"),
+    path("hosts/<uuid:uuid>/confirm-off", fleet.ConfirmOff.as_view(), name="host-confirm-off"),
+    path("hosts/<uuid:uuid>/instances", fleet.InstancesOfHost.as_view(), name="host-instances"),
     path("operations", operations.FleetOperations.as_view(), name="operations"),
     path("operations/<uuid:uuid>", operations.waiting(operations.FleetOperation), name="operation"),
+    path(
+        "operations/<uuid:uuid>/events",
+        operations.FleetOperationEvents.as_view(),
+        name="operation-events",
+    ),
+    path(
+        "operations/<uuid:uuid>/cancel",
+        operations.CancelFleetOperation.as_view(),
+        name="operation-cancel",
+    ),
+    path(
+        "operations/<uuid:uuid>/wake",
+        operations.WakeFleetOperation.as_view(),
+        name="operation-wake",
+    ),
+    path("alarms", alarms.Alarms.as_view(), name="alarms"),
 ]
 
 routes: list[URLPattern | URLResolver] = [

@@ -99,15 +99,23 @@ def living_instance_of(container: Container) -> Instance:
 
 
 def instances_on(host: Host) -> InstanceQuerySet:
-    """What holds memory of this host, for operators."""
+    """What holds memory of this host, for operators, each with its `active_operations`."""
     return (
         Instance.objects.all()
         .living()
         .on(host)
         .with_facts()
         .select_related("container__tenant", "host", "target")
-        .order_by("container__name")
+        .prefetch_related(Prefetch("operations", _active(), to_attr="active_operations"))
+        .order_by("container__name", "uuid")
     )
+
+
+def observe_instance(instance: Instance) -> Observed:
+    """No query when `instance` comes from `instances_on`."""
+    operation = next(iter(_active_of(instance)), None)
+    status = status_of(instance.container, instance, operation)
+    return Observed(instance.container, instance, operation, status)
 
 
 def _active() -> QuerySet[Operation]:

@@ -11,7 +11,7 @@ from django.db import IntegrityError, models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
-from hosting.errors import Conflict
+from hosting.errors import Conflict, Forbidden
 from hosting.operations.bell import ring_on_commit
 from hosting.operations.choices import Queue, State, Trouble, What
 from hosting.operations.models import (
@@ -129,6 +129,40 @@ def cancel(operation: Operation, *, requested_by: str) -> bool:
             return False
         OperationEvent.objects.note(operation, What.CANCEL_REQUESTED, f"by {requested_by}")
         return wake(operation)
+
+
+def call_off(operation: Operation, *, requested_by: str) -> Operation:
+    """`cancel` as people ask for it: twice is once. Raises Conflict ("operation_ended")."""
+    if not cancel(operation, requested_by=requested_by):
+        _assert_not_ended(operation)
+    return Operation.objects.get(pk=operation.pk)
+
+
+def call_off_own(operation: Operation, *, requested_by: str) -> Operation:
+    """As a tenant may. What other work began belongs to whoever asked for that: a tenant that could call
+    off each move of its container would keep a host from ever being emptied.
+
+    Raises Forbidden ("operation_not_yours"); Conflict ("operation_ended").
+    """
+    if operation.parent_id is not None:
+        raise Forbidden(
+            "Operators' work began this: it goes on.",
+            code="operation_not_yours",
+            operation=operation.pk,
+        )
+    return call_off(operation, requested_by=requested_by)
+
+
+def run_now(operation: Operation) -> Operation:
+    """`wake` as people ask for it. Raises Conflict ("operation_ended")."""
+    if not wake(operation):
+        _assert_not_ended(operation)
+    return Operation.objects.get(pk=operation.pk)
+
+
+def _assert_not_ended(operation: Operation) -> None:
+    if Operation.objects.filter(pk=operation.pk, ended_at__isnull=False).exists():
+        raise Conflict("It has ended.", code="operation_ended", operation=operation.pk)
 
 
 def supersede(

@@ -47,6 +47,7 @@ OPERATING = "? -- !.. - !.."
 MANAGING = "? -- !!. - !!."
 RUNNING_THE_FLEET = "? !! !!! . !!!"
 
+# 409: that caller may, and what is in this world (an accepting host, operations that ended) does not allow it.
 EXPECTED: dict[Route, dict[str, int]] = {
     ("GET", "me"): statuses(EVERYBODY, 200),
     ("GET", "tenants"): statuses(EVERYBODY, 200),
@@ -73,14 +74,24 @@ EXPECTED: dict[Route, dict[str, int]] = {
     ("GET", "tenant-operations"): statuses(LOOKING, 200),
     ("GET", "tenant-operation"): statuses(LOOKING, 200),
     ("GET", "tenant-operation-events"): statuses(LOOKING, 200),
+    ("POST", "tenant-operation-cancel"): statuses(OPERATING, 409),
     ("GET", "pools"): statuses(RUNNING_THE_FLEET, 200),
     ("GET", "pool"): statuses(RUNNING_THE_FLEET, 200),
     ("GET", "pool-hosts"): statuses(RUNNING_THE_FLEET, 200),
     ("GET", "host"): statuses(RUNNING_THE_FLEET, 200),
     ("POST", "host-cordon"): statuses(RUNNING_THE_FLEET, 200),
     ("POST", "host-uncordon"): statuses(RUNNING_THE_FLEET, 200),
+    ("POST", "host-drain"): statuses(RUNNING_THE_FLEET, 202),
+    ("POST", "host-return"): statuses(RUNNING_THE_FLEET, 409),
+    ("POST", "host-repaired"): statuses(RUNNING_THE_FLEET, 409),
+    ("POST", "host-confirm-off"): statuses(RUNNING_THE_FLEET, 409),
+    ("GET", "host-instances"): statuses(RUNNING_THE_FLEET, 200),
     ("GET", "operations"): statuses(RUNNING_THE_FLEET, 200),
     ("GET", "operation"): statuses(RUNNING_THE_FLEET, 200),
+    ("GET", "operation-events"): statuses(RUNNING_THE_FLEET, 200),
+    ("POST", "operation-cancel"): statuses(RUNNING_THE_FLEET, 409),
+    ("POST", "operation-wake"): statuses(RUNNING_THE_FLEET, 409),
+    ("GET", "alarms"): statuses(RUNNING_THE_FLEET, 200),
 }
 
 
@@ -95,6 +106,7 @@ def bodies(world: World) -> dict[Route, Any]:
         },
         ("POST", "tenant-containers"): {"name": "web", "image": str(world.image.pk)},
         ("PATCH", "tenant-container"): {"vcpus": 2},
+        ("POST", "host-confirm-off"): {"name": world.host.name},
         ("POST", "tenant-images"): {"name": "new", "reference": "registry.example/new:1"},
     }
 
@@ -134,7 +146,7 @@ HAS_UUID = [
         route[1] not in ("me", "tenants", "pools", "operations", "tenant")
         and not route[1].endswith(("s", "quota"))
     )
-    or route[1] in ("tenant-operation-events", "pool-hosts")
+    or route[1] in ("tenant-operation-events", "operation-events", "pool-hosts", "host-instances")
 ]
 
 

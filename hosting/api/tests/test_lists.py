@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from hosting.alarms.services import open_alarm
 from hosting.api.tests.conftest import World, make_ended
 from hosting.catalog.tests.makers import make_image
-from hosting.compute.tests.makers import make_container
+from hosting.compute.tests.makers import make_container, make_instance
+from hosting.fleet.models import Host
 from hosting.fleet.tests.makers import make_host, make_pool, make_vm
 from hosting.operations.models import Operation
 from tenants.services import set_limits
@@ -26,6 +29,10 @@ def more_of_everything(world: World) -> None:
     make_vm(world.host.pool, instance_uuid=instance.pk)
     Operation.objects.create(kind="test", instance=instance, requested_by="test")
     world.operation.events.create(what="step")
+    world.fleet_operation.events.create(what="step")
+    Host.objects.update(memory_capacity_bytes=2**40)
+    make_instance(world.tenant, host=world.host)
+    open_alarm(f"x:{uuid4()}", title="x")
     make_image(world.tenant)
     make_ended(instance=world.instance)
     make_member(world.tenant)
@@ -45,7 +52,10 @@ LISTS = {
     "tenant-operation-events": "owner",
     "pools": "operator",
     "pool-hosts": "operator",
+    "host-instances": "operator",
     "operations": "operator",
+    "operation-events": "operator",
+    "alarms": "operator",
 }
 
 

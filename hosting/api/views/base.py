@@ -18,7 +18,7 @@ from rest_framework.views import APIView
 
 from hosting.api.callers import tenant_for, token_of, user_of
 from hosting.api.pages import Pages
-from hosting.api.serializers import OperationOut
+from hosting.api.serializers import FleetOperationOut, OperationOut
 from hosting.operations.models import Operation
 from tenants.confinement import confined_to
 from tenants.models import Tenant
@@ -96,3 +96,12 @@ class IsOperator(BasePermission):
 
 class OperatorView(View):
     permission_classes = [IsAuthenticated, IsOperator]
+
+    def accepted(self, operation: Operation) -> Response:
+        """202: it takes long, and here it can be watched."""
+        where = reverse("operation", kwargs={"uuid": operation.uuid})
+        return Response(
+            FleetOperationOut(operation).data,
+            status.HTTP_202_ACCEPTED,
+            headers={"Location": self.request.build_absolute_uri(where)},
+        )

@@ -11,12 +11,28 @@ from rest_framework.response import Response
 from hosting.api.callers import actor_of, address_of
 from hosting.api.idempotency import once_per_key
 from hosting.api.pages import Pages
-from hosting.api.serializers import HostOut, PoolOut
+from hosting.api.serializers import (
+    FleetOperationOut,
+    HostNameIn,
+    HostOut,
+    InstanceOut,
+    PoolOut,
+)
 from hosting.api.views.base import OperatorView
+from hosting.compute.selectors import instances_on, observe_instance
 from hosting.errors import NotFound
 from hosting.fleet.models import Host, Pool
 from hosting.fleet.selectors import hosts, hosts_of, pools
-from hosting.fleet.services import cordon_host, uncordon_host
+from hosting.fleet.services import (
+    confirm_host_is_off,
+    cordon_host,
+    declare_host_repaired,
+    drain_host,
+    return_host,
+    uncordon_host,
+)
+
+ACCEPTED = {202: FleetOperationOut}
 
 
 class PoolsView(OperatorView):
@@ -66,6 +82,62 @@ class Uncordon(OperatorView):
         """It takes instances again."""
         uncordon_host(_host(uuid), actor=actor_of(request), address=address_of(request))
         return Response(HostOut(_host(uuid)).data)
+
+
+class Repaired(OperatorView):
+    @extend_schema(request=None, responses=HostOut)
+    @once_per_key()
+    def post(self, request: Request, uuid: UUID) -> Response:
+        """A dead host is on its feet again: it waits in maintenance until it is returned."""
+        declare_host_repaired(_host(uuid), actor=actor_of(request), address=address_of(request))
+        return Response(HostOut(_host(uuid)).data)
+
+
+class Drain(OperatorView):
+    @extend_schema(request=None, responses=ACCEPTED)
+    @once_per_key()
+    def post(self, request: Request, uuid: UUID) -> Response:
+        """Everything moves off it, alive; then it is in maintenance. Cancel the operation to call it off."""
+        operation = drain_host(_host(uuid), actor=actor_of(request), address=address_of(request))
+        return self.accepted(operation)
+
+
+class Return(OperatorView):
+    @extend_schema(request=None, responses=ACCEPTED)
+    @once_per_key()
+    def post(self, request: Request, uuid: UUID) -> Response:
+        """Out of maintenance: XAPI enables it, and it takes instances again."""
+        operation = return_host(_host(uuid), actor=actor_of(request), address=address_of(request))
+        return self.accepted(operation)
+
+
+class ConfirmOff(OperatorView):
+    @extend_schema(request=HostNameIn, responses=ACCEPTED)
+    @once_per_key()
+    def post(self, request: Request, uuid: UUID) -> Response:
+        """You vouch that its machine has no power, and its recovery goes on.
+
+        If it runs after all, its VMs will run twice and destroy their disks.
+        """
+        asked = HostNameIn(data=request.data)
+        asked.is_valid(raise_exception=True)
+        operation = confirm_host_is_off(
+            _host(uuid),
+            asked.validated_data["name"],
+            actor=actor_of(request),
+            address=address_of(request),
+        )
+        return self.accepted(operation)
+
+
+class InstancesOfHost(OperatorView):
+    pagination_class = Pages
+    ordering = ("created_at", "uuid")
+
+    @extend_schema(responses=InstanceOut(many=True))
+    def get(self, request: Request, uuid: UUID) -> Response:
+        """What holds memory of it: those that run there, and those that are coming."""
+        return self.page(instances_on(_host(uuid)), InstanceOut, observe_instance)
 
 
 def _pool(uuid: UUID) -> Pool:

@@ -19,13 +19,21 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from hosting.api.callers import actor_of
+from hosting.api.idempotency import once_per_key
 from hosting.api.pages import Pages
 from hosting.api.schema import WAIT
-from hosting.api.serializers import FleetOperationOut, OperationEventOut, OperationOut
+from hosting.api.serializers import (
+    FleetOperationEventOut,
+    FleetOperationOut,
+    OperationEventOut,
+    OperationOut,
+)
 from hosting.api.views.base import OperatorView, TenantView, View
 from hosting.errors import InvalidRequest, NotFound
 from hosting.operations.models import Operation, OperationEvent
 from hosting.operations.selectors import has_ended, journal_of, operations, operations_of
+from hosting.operations.services import call_off, call_off_own, run_now
 
 LONGEST_WAIT = 60
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
@@ -121,6 +129,15 @@ class TenantOperationEvents(TenantView):
         return self.page(_journal(operations_of(self.tenant), uuid), OperationEventOut)
 
 
+class CancelTenantOperation(TenantView):
+    @extend_schema(request=None, responses={202: OperationOut})
+    @once_per_key()
+    def post(self, request: Request, slug: str, uuid: UUID) -> Response:
+        """It undoes what it did and ends as cancelled, unless it arrives first or only goes forward."""
+        found = _find(operations_of(self.tenant), uuid)
+        return self.accepted(call_off_own(found, requested_by=actor_of(request)))
+
+
 class FleetOperations(_Operations, OperatorView):
     @extend_schema(parameters=[ACTIVE], responses=FleetOperationOut(many=True))
     def get(self, request: Request) -> Response:
@@ -134,6 +151,32 @@ class FleetOperation(OperatorView):
         """One of them, at once or when it has ended."""
         wait_of(request)
         return Response(FleetOperationOut(_find(operations(), uuid)).data)
+
+
+class FleetOperationEvents(OperatorView):
+    pagination_class = Pages
+    ordering = ("pk",)
+
+    @extend_schema(responses=FleetOperationEventOut(many=True))
+    def get(self, request: Request, uuid: UUID) -> Response:
+        """Its journal, oldest first."""
+        return self.page(_journal(operations(), uuid), FleetOperationEventOut)
+
+
+class CancelFleetOperation(OperatorView):
+    @extend_schema(request=None, responses={202: FleetOperationOut})
+    @once_per_key()
+    def post(self, request: Request, uuid: UUID) -> Response:
+        """It undoes what it did and ends as cancelled, unless it arrives first or only goes forward."""
+        return self.accepted(call_off(_find(operations(), uuid), requested_by=actor_of(request)))
+
+
+class WakeFleetOperation(OperatorView):
+    @extend_schema(request=None, responses={202: FleetOperationOut})
+    @once_per_key()
+    def post(self, request: Request, uuid: UUID) -> Response:
+        """It tries its step now instead of when its pause is over."""
+        return self.accepted(run_now(_find(operations(), uuid)))
 
 
 def _find(among: QuerySet[Operation], uuid: UUID) -> Operation:
