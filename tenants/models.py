@@ -31,6 +31,12 @@ class User(AbstractUser):
             models.UniqueConstraint(Lower("email"), name="user_email_once", condition=~Q(email="")),
         ]
 
+    @property
+    def as_actor(self) -> str:
+        """This person as operations and audit entries name them: at most 120 characters."""
+        name = self.get_username()
+        return f"user:{name}" if len(name) <= 100 else f"user:{self.pk}"
+
 
 class TenantQuerySet(models.QuerySet["Tenant"]):
     def held_by(self, user: User) -> TenantQuerySet:

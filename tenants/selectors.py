@@ -2,7 +2,7 @@
 
 from hashlib import sha256
 
-from django.db.models import F, QuerySet
+from django.db.models import Count, F, QuerySet
 
 from hosting.errors import NotFound
 from tenants.models import ApiToken, Membership, Quota, Tenant, User
@@ -11,6 +11,15 @@ from tenants.models import ApiToken, Membership, Quota, Tenant, User
 def tenants_of(user: User) -> QuerySet[Tenant]:
     """Those `user` belongs to."""
     return Tenant.objects.held_by(user)
+
+
+def tenants() -> QuerySet[Tenant]:
+    """All, each with its quota and `member_count`: for operators."""
+    return (
+        Tenant.objects.select_related("quota")
+        .annotate(member_count=Count("memberships"))
+        .order_by("slug")
+    )
 
 
 def find_tenant(*, user: User, slug: str) -> Tenant:

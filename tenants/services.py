@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from hosting.alarms.services import record_audit
 from hosting.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded
 from tenants.choices import DIMENSIONS, Role, Scope
 from tenants.models import ApiToken, Membership, Quota, Tenant, User, is_slug
@@ -135,6 +136,23 @@ def set_limits(tenant: Tenant, limits: Mapping[str, int]) -> None:
     _assert_dimensions(limits)
     if not Quota.objects.filter(tenant=tenant).limit_to(limits):
         raise Conflict("More than that is in use.", code="limit_below_use", limits=dict(limits))
+
+
+@transaction.atomic
+def change_limits(
+    *, tenant: Tenant, limits: Mapping[str, int], actor: str, address: str | None = None
+) -> None:
+    """`set_limits` by a person: written down with what it was before. Raises as that does."""
+    quota = Quota.objects.get(tenant=tenant)
+    before = {name: getattr(quota, f"{name}_limit") for name in limits}
+    set_limits(tenant, limits)
+    record_audit(
+        actor=actor,
+        action="tenant.set_limits",
+        subject=f"tenant:{tenant.pk}",
+        facts={"from": before, "to": dict(limits)},
+        address=address,
+    )
 
 
 def _membership(tenant: Tenant, user: User) -> Membership:

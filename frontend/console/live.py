@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 KEEP_ALIVE = 15.0
 """Seconds between comments that keep proxies from closing a quiet stream."""
 RECONNECT = 2.0
+EVERY_POOL = "bulkhead:pool:*"
 CHANGED = b"event: changed\ndata:\n\n"
 
 
@@ -35,25 +36,46 @@ def channel_of(pool: UUID) -> str:
 
 @require_safe
 async def pool_events(request: HttpRequest, uuid: UUID) -> HttpResponse | StreamingHttpResponse:
+    """Of one pool."""
+    refusal = await _refusal(request)
+    if refusal is not None:
+        return refusal
+    if not await Pool.objects.filter(pk=uuid).aexists():
+        raise Http404
+    return _stream(channel_of(uuid))
+
+
+@require_safe
+async def fleet_events(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
+    """Of all pools."""
+    refusal = await _refusal(request)
+    return refusal if refusal is not None else _stream(EVERY_POOL)
+
+
+async def _refusal(request: HttpRequest) -> HttpResponse | None:
     user = await request.auser()
     if not user.is_authenticated:
         return HttpResponse(status=401)  # an EventSource cannot follow a redirect to a form
     if not user.is_staff:
         raise PermissionDenied
-    if not await Pool.objects.filter(pk=uuid).aexists():
-        raise Http404
+    return None
+
+
+def _stream(channels: str) -> StreamingHttpResponse:
     return StreamingHttpResponse(
-        notices(channel_of(uuid)),
+        notices(channels),
         content_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def notices(channel: str) -> AsyncGenerator[bytes, None]:
-    """One `changed` event a notice, merged where they come thick; comments when it is quiet."""
+async def notices(channels: str) -> AsyncGenerator[bytes, None]:
+    """One `changed` event a notice on channels of this pattern, merged where they come thick; comments
+    when it is quiet.
+    """
     while True:
         try:
-            async with aclosing(_listen(channel)) as heard:
+            async with aclosing(_listen(channels)) as heard:
                 async for something in heard:
                     yield CHANGED if something else b": quiet\n\n"
         except (RedisError, OSError) as error:
@@ -62,14 +84,14 @@ async def notices(channel: str) -> AsyncGenerator[bytes, None]:
             await asyncio.sleep(RECONNECT)
 
 
-async def _listen(channel: str) -> AsyncGenerator[bool, None]:
+async def _listen(channels: str) -> AsyncGenerator[bool, None]:
     """True once it listens and for each notice, False for a quiet while."""
     client = redis.asyncio.from_url(
         settings.REDIS_URL, socket_connect_timeout=5, socket_timeout=KEEP_ALIVE + 5
     )
     try:
         async with client.pubsub() as subscription:
-            await subscription.subscribe(channel)
+            await subscription.psubscribe(channels)
             while True:
                 message = await subscription.get_message(timeout=KEEP_ALIVE)
                 yield message is not None

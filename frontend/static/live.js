@@ -1,5 +1,6 @@
 // Asks for the live part of a page again when the server says that something changed: at most once
-// a second, and not while the operator is typing in it or the page is hidden.
+// a second, and not while the operator is typing in it or the page is hidden. The focus stays where it
+// is: on what has an id it is found again, and on anything else the page waits.
 (() => {
   "use strict";
   const PAUSE = 1000;
@@ -8,7 +9,7 @@
 
   const busy = () => {
     const focused = document.activeElement;
-    return focused !== null && focused.matches("#live input, #live select");
+    return focused !== null && focused.matches("#live input, #live select, #live :not([id])");
   };
 
   const refresh = () => {
@@ -31,8 +32,12 @@
   };
 
   const live = document.getElementById("live");
+  if (live === null) return;
   const stream = new EventSource(live.dataset.events);
   stream.addEventListener("changed", changed);
   stream.addEventListener("error", () => say("connection lost, trying again …"));
+  // What is not in a pool's notices (our own rows) is asked for every so many seconds.
+  const every = Number(live.dataset.every || 0);
+  if (every > 0) setInterval(changed, every * 1000);
   window.addEventListener("pagehide", () => stream.close());
 })();

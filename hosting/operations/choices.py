@@ -65,6 +65,23 @@ _QUEUES: dict[str, Queue] = {
 }
 
 
+# What may be asked for, by what it is about; a test holds this to the worker's workflows.
+KINDS = (
+    "host.evacuate",
+    "host.recover",
+    "host.return",
+    "image.import",
+    "image.remove",
+    "instance.migrate",
+    "instance.provision",
+    "instance.resize",
+    "instance.restart",
+    "instance.start",
+    "instance.stop",
+    "instance.teardown",
+)
+
+
 def queue_of(kind: str) -> Queue:
     """The queue whose workers run operations of this kind."""
     return _QUEUES.get(kind, Queue.TENANT)

@@ -1,9 +1,10 @@
 import pytest
 from django.db import IntegrityError, transaction
 
+from hosting.alarms.selectors import audit_of
 from hosting.errors import Conflict, QuotaExceeded
 from tenants.models import Quota
-from tenants.services import give_back_quota, set_limits, take_quota
+from tenants.services import change_limits, give_back_quota, set_limits, take_quota
 from tenants.tests.makers import make_tenant
 
 pytestmark = pytest.mark.django_db
@@ -59,3 +60,19 @@ def test_a_limit_does_not_go_below_what_is_used() -> None:
 def test_an_unknown_dimension_is_a_bug() -> None:
     with pytest.raises(ValueError, match="unicorns"):
         take_quota(make_tenant(), {"unicorns": 1})
+
+
+def test_a_limit_that_a_person_changes_is_written_down_with_what_it_was() -> None:
+    tenant = make_tenant(vcpus=4)
+    change_limits(tenant=tenant, limits={"vcpus": 8}, actor="user:olga", address="192.0.2.7")
+    entry = audit_of(f"tenant:{tenant.pk}").get()
+    assert (entry.actor, entry.action) == ("user:olga", "tenant.set_limits")
+    assert entry.facts == {"from": {"vcpus": 4}, "to": {"vcpus": 8}}
+
+
+def test_a_limit_that_is_refused_is_not_written_down() -> None:
+    tenant = make_tenant(vcpus=4)
+    take_quota(tenant, {"vcpus": 3})
+    with pytest.raises(Conflict):
+        change_limits(tenant=tenant, limits={"vcpus": 2}, actor="user:olga")
+    assert not audit_of(f"tenant:{tenant.pk}").exists()

@@ -9,6 +9,8 @@ from uuid import UUID
 import pytest
 
 from hosting.fleet.models import Host, Pool
+from hosting.operations.choices import KINDS
+from worker import workflows  # noqa: F401  # registers them
 from worker.workflow import Done, Facts, Next, Outcome, Workflow, own_pool
 
 
@@ -69,3 +71,14 @@ def test_the_pool_of_a_pool_is_itself() -> None:
     pool = Pool(name="p")
     assert own_pool(pool) is pool
     assert own_pool(Host(pool=pool)) is pool
+
+
+def test_the_web_tier_knows_each_kind_that_there_is() -> None:
+    ours = {kind for kind, workflow in Workflow.registry.items() if _is_ours(workflow)}
+    assert ours == set(KINDS)
+
+
+def _is_ours(workflow: Workflow[Any]) -> bool:
+    """Not one that only tests know."""
+    first = workflow.steps[workflow.first].run
+    return first.__module__.startswith("worker.workflows.")

@@ -36,6 +36,16 @@ def minus(left: int, right: int) -> int:
 @register.inclusion_tag("console/_bar.html")
 def bar(part: int | None, whole: int | None, label: str) -> dict[str, object]:
     """A meter of `part` in `whole` (bytes); full from 90 %, filling from 75 %."""
+    return _meter(part, whole, label)
+
+
+@register.inclusion_tag("console/_count_bar.html")
+def count_bar(part: int | None, whole: int | None, label: str, unit: str = "") -> dict[str, object]:
+    """The same of things that are counted."""
+    return {**_meter(part, whole, label), "unit": unit}
+
+
+def _meter(part: int | None, whole: int | None, label: str) -> dict[str, object]:
     percent = percent_of(part, whole)
     level = "full" if percent >= 90 else "filling" if percent >= 75 else "fine"
     return {"part": part, "whole": whole, "percent": percent, "level": level, "label": label}

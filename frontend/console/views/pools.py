@@ -1,23 +1,25 @@
-"""The operators' pages: pools, their hosts, storage and VMs."""
+"""Pools, with their hosts, storage and VMs."""
 
 from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.core.paginator import Page, Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
+from django.shortcuts import get_object_or_404, redirect
 
-from frontend.console.access import operator_required
+from frontend.console.access import page
+from frontend.console.doing import doings_with
+from frontend.console.showing import one_page, show, text_in
 from hosting.alarms.selectors import standing_alarms
+from hosting.compute.headroom import losses_of
 from hosting.fleet.choices import PowerState
-from hosting.fleet.models import Pool, VirtualMachine
+from hosting.fleet.models import VirtualMachine
 from hosting.fleet.selectors import guests_of, hosts_of, pools, storage_of, summary_of
+from hosting.operations.selectors import hosts_with_doings
 
-VMS_PER_PAGE = 50
+# The rest is on the page of alarms.
+_ALARMS_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +38,16 @@ class VmFilter:
         except ValueError:
             host = None
         return cls(
-            text=request.GET.get("q", "").strip()[:100],
+            text=text_in(request, "q"),
             power_state=state if state in PowerState.values else "",
             host=host,
         )
 
     def apply(self, vms: QuerySet[VirtualMachine]) -> QuerySet[VirtualMachine]:
         if self.text:
-            # PostgreSQL refuses NUL in text.
-            text = self.text.replace("\0", "")
-            named = Q(name__icontains=text)
+            named = Q(name__icontains=self.text)
             with suppress(ValueError):
-                named |= Q(uuid=UUID(text))
+                named |= Q(uuid=UUID(self.text))
             vms = vms.filter(named)
         if self.power_state:
             vms = vms.filter(power_state=self.power_state)
@@ -60,55 +60,35 @@ class VmFilter:
         return bool(self.text or self.power_state or self.host)
 
 
-@never_cache
-@require_safe
-@operator_required
+@page
 def pool_list(request: HttpRequest) -> HttpResponse:
     found = list(pools()[:2])
     if len(found) == 1:
         return redirect("console:pool", uuid=found[0].pk)
     listed = [(pool, summary_of(pool)) for pool in pools()]
-    return render(request, "console/pools.html", {"pools": listed})
+    return show(request, "pools", "pools", pools=listed)
 
 
-@never_cache
-@require_safe
-@operator_required
+@page
 def pool_detail(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """One pool. The page asks for itself again when the follower saw a change (`live`)."""
     pool = get_object_or_404(pools(), pk=uuid)
     narrowed = VmFilter.of(request)
-    context = {
-        "pool": pool,
-        "summary": summary_of(pool),
-        "hosts": hosts_of(pool),
-        "storage": storage_of(pool),
-        "vms": _page(narrowed.apply(guests_of(pool)), request),
-        "filter": narrowed,
-        "power_states": PowerState.values,
-        "alarms": standing_alarms(),
-    }
-    return render(request, "console/pool.html", context)
-
-
-def _page(vms: QuerySet[VirtualMachine], request: HttpRequest) -> "Page[VirtualMachine]":
-    return Paginator(vms, VMS_PER_PAGE).get_page(request.GET.get("page"))
-
-
-@never_cache
-@require_safe
-@operator_required
-def host_detail(request: HttpRequest, uuid: UUID, host: UUID) -> HttpResponse:
-    pool: Pool = get_object_or_404(pools(), pk=uuid)
-    found = get_object_or_404(hosts_of(pool), pk=host)
-    vms = guests_of(pool).filter(resident_on=found)
-    return render(
+    hosts = list(hosts_with_doings(hosts_of(pool)))
+    losses = losses_of(pool)
+    alarms = list(standing_alarms()[: _ALARMS_SHOWN + 1])
+    return show(
         request,
-        "console/host.html",
-        {
-            "pool": pool,
-            "host": found,
-            "vms": _page(vms, request),
-            "storage": [pbd.sr for pbd in found.pbds.select_related("sr") if pbd.sr],
-        },
+        "pool",
+        "pools",
+        pool=pool,
+        summary=summary_of(pool),
+        hosts=[(host, doings_with(host), losses.get(host.pk)) for host in hosts],
+        short_of_room=[host for host in hosts if host.pk in losses and losses[host.pk].waiting],
+        storage=storage_of(pool),
+        vms=one_page(narrowed.apply(guests_of(pool)), request),
+        filter=narrowed,
+        power_states=PowerState.values,
+        alarms=alarms[:_ALARMS_SHOWN],
+        more_alarms=len(alarms) > _ALARMS_SHOWN,
     )
