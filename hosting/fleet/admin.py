@@ -19,10 +19,10 @@ from hosting.fleet.models import (
 )
 
 
-class ReadOnly(admin.ModelAdmin[Any]):
-    """Shown, never changed here."""
+class Shown:
+    """An admin page, or rows on one: never changed here."""
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
+    def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -30,6 +30,10 @@ class ReadOnly(admin.ModelAdmin[Any]):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+
+class ReadOnly(Shown, admin.ModelAdmin[Any]):
+    """A model that is only looked at."""
 
 
 @admin.register(Pool)

@@ -4,16 +4,13 @@ from typing import Any
 
 from django.contrib import admin
 
-from hosting.fleet.admin import ReadOnly
+from hosting.fleet.admin import ReadOnly, Shown
 from hosting.operations.models import Operation, OperationEvent
 
 
-class JournalInline(admin.TabularInline[Any, Any]):
+class JournalInline(Shown, admin.TabularInline[Any, Any]):
     model = OperationEvent
-    readonly_fields = ["at", "what", "step", "attempt", "message", "private"]
-    can_delete = False
-    extra = 0
-    max_num = 0
+    fields = ["at", "what", "step", "attempt", "message", "private"]
 
 
 @admin.register(Operation)
