@@ -12,13 +12,18 @@ import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+from django.db.models.functions import Now
 from django.urls import reverse
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from frontend.console.live import channel_of
+from frontend.console.tests.worlds import Fleet
+from hosting.alarms.services import open_alarm
 from hosting.asgi import application
+from hosting.compute.models import Instance
 from hosting.fleet.models import Pool
 from hosting.fleet.tests.makers import GIB, make_host, make_pool, make_vm
+from hosting.operations.models import Operation
 from tenants.models import User
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -126,22 +131,43 @@ def test_what_an_operator_is_typing_is_not_taken_away_by_a_change(pool: Pool, pa
     expect(search).to_have_value("web")
 
 
-def test_nothing_scrolls_sideways_on_a_phone(pool: Pool, page: Page) -> None:
+def test_nothing_scrolls_sideways_on_a_phone(fleet: Fleet, page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
-    page.goto(reverse("console:pool", args=[pool.pk]))
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    for address in addresses(fleet):
+        page.goto(address)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, address
+
+
+def addresses(fleet: Fleet) -> list[str]:
+    """Every page of the console, with something on each."""
+    return [
+        reverse("console:pool", args=[fleet.pool.pk]),
+        *(reverse("console:host", args=[fleet.pool.pk, host.pk]) for host in fleet.hosts),
+        reverse("console:host-drain", args=[fleet.accepting.pk]),
+        reverse("console:host-confirm-off", args=[fleet.silent.pk]),
+        reverse("console:operations"),
+        reverse("console:operation", args=[fleet.drain.pk]),
+        reverse("console:operation", args=[fleet.broken.pk]),
+        reverse("console:alarms"),
+        reverse("console:runbook", args=["host-not-fenced"]),
+        reverse("console:tenants"),
+        reverse("console:new-tenant"),
+        reverse("console:tenant", args=["acme"]),
+        reverse("console:containers"),
+    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_pool_page_keeps_the_rules_of_accessibility(
-    pool: Pool, page: Page, scheme: Any
+def test_every_page_keeps_the_rules_of_accessibility(
+    fleet: Fleet, page: Page, complaints: list[str], scheme: Any
 ) -> None:
     page.emulate_media(color_scheme=scheme)
-    page.goto(reverse("console:pool", args=[pool.pk]))
-    expect(page.get_by_text("web-1")).to_be_visible()
     rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
-    results = Axe().run(page, options=rules)
-    assert results.violations_count == 0, results.generate_report()
+    for address in addresses(fleet):
+        page.goto(address)
+        results = Axe().run(page, options=rules)
+        assert results.violations_count == 0, f"{address}\n{results.generate_report()}"
+    assert complaints == []
 
 
 def test_the_console_is_used_with_the_keyboard_alone(pool: Pool, page: Page) -> None:
@@ -150,3 +176,58 @@ def test_the_console_is_used_with_the_keyboard_alone(pool: Pool, page: Page) -> 
     expect(page.get_by_text("Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
     assert page.url.endswith("#main")
+
+
+def press_tab_until(page: Page, target: Locator) -> None:
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if target.evaluate("element => element === document.activeElement"):
+            return
+    raise AssertionError("the keyboard does not get there")
+
+
+def test_a_host_is_drained_with_the_keyboard_alone(fleet: Fleet, page: Page) -> None:
+    host = fleet.accepting
+    page.goto(reverse("console:pool", args=[fleet.pool.pk]))
+    press_tab_until(page, page.get_by_role("link", name=f"Drain … {host.name}"))
+    page.keyboard.press("Enter")
+    press_tab_until(page, page.get_by_role("button", name=f"Drain {host.name}"))
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_have_text(f"{host.name} is drained.")
+    expect(page.get_by_role("button", name="Call the draining off")).to_be_visible()
+
+
+def test_how_far_a_draining_is_changes_on_the_open_page(fleet: Fleet, page: Page) -> None:
+    page.goto(reverse("console:host", args=[fleet.pool.pk, fleet.draining.pk]))
+    expect(page.get_by_text("1 of 3 instances have moved")).to_be_visible()
+    moving = Operation.objects.get(parent=fleet.drain, step="await_arrival")
+    assert moving.instance is not None
+    Instance.objects.all().settle_on(moving.instance, fleet.accepting.pk)
+    Operation.objects.filter(pk=moving.pk).update(state="succeeded", ended_at=Now())
+    expect(page.get_by_text("2 of 3 instances have moved")).to_be_visible(timeout=10_000)
+
+
+def test_an_alarm_that_opens_is_counted_on_the_open_page(fleet: Fleet, page: Page) -> None:
+    page.goto(reverse("console:operations"))
+    expect(page.get_by_role("link", name="Alarms 2")).to_be_visible()
+    open_alarm("pool-unfollowed:x", title="Nobody follows it")
+    expect(page.get_by_role("link", name="Alarms 3")).to_be_visible(timeout=10_000)
+
+
+def test_the_focus_stays_where_it_is_when_the_page_changes(fleet: Fleet, page: Page) -> None:
+    page.goto(reverse("console:operation", args=[fleet.drain.pk]))
+    button = page.get_by_role("button", name="Run now")
+    button.focus()
+    fleet.drain.events.create(what="waiting", message="Something new.")
+    expect(page.get_by_text("Something new.")).to_be_visible(timeout=10_000)
+    expect(button).to_be_focused()
+
+
+def test_what_an_operator_has_opened_stays_open(fleet: Fleet, page: Page) -> None:
+    page.goto(reverse("console:operation", args=[fleet.broken.pk]))
+    page.get_by_text("For operators").click()
+    page.get_by_role("heading", name="Facts").click()
+    page.evaluate("document.activeElement.blur()")
+    fleet.broken.events.create(what="waiting", message="Something new.")
+    expect(page.get_by_text("Something new.")).to_be_visible(timeout=10_000)
+    expect(page.get_by_text("KeyError: grace")).to_be_visible()
