@@ -72,6 +72,7 @@ KINDS = (
     "host.return",
     "image.import",
     "image.remove",
+    "instance.adopt",
     "instance.migrate",
     "instance.provision",
     "instance.resize",
@@ -79,6 +80,7 @@ KINDS = (
     "instance.start",
     "instance.stop",
     "instance.teardown",
+    "pool.sweep",
 )
 
 

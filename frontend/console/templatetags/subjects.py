@@ -28,6 +28,9 @@ def subject(alarm: Alarm) -> Subject | None:
         kind = about.rpartition(".")[0]
         query = urlencode({"kind": kind, "trouble": "bug"})
         return Subject("Operations held up", f"{reverse('console:operations')}?{query}")
+    if code == "vm-lost":
+        query = urlencode({"q": about})
+        return Subject("The container", f"{reverse('console:containers')}?{query}")
     if code == "ledger-wrong":
         what, _, rest = about.partition(":")
         return _one(what, rest.partition(".")[0])
@@ -39,6 +42,7 @@ _KINDS = {
     "half-of-pool-silent": "pool",
     "pool-unfollowed": "pool",
     "pool-unreachable": "pool",
+    "strangers-in-pool": "pool",
     "follower-broken": "pool",
     "operation-late": "operation",
     "operation-stuck": "operation",

@@ -116,7 +116,7 @@ def test_containers_are_found_by_name_tenant_image_and_uuid(fleet: Fleet, operat
     make_instance(make_tenant("other"))
     container = fleet.instances[0].container
     image = container.version.image.name
-    for text in (container.name, str(container.pk), image):
+    for text in (container.name, str(container.pk), str(fleet.instances[0].pk), image):
         response = operator.get(reverse("console:containers"), {"q": text})
         assert [one.container for one in response.context["containers"]] == [container]
     for text, count in (("acme", 5), ("nothing", 0), ("", 6)):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import suppress
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 
 from frontend.console.access import actor_of, address_of, form, page
 from frontend.console.forms import LimitsForm, TenantForm
 from frontend.console.showing import attempt, one_page, show, text_in
-from hosting.compute.models import ContainerQuerySet
+from hosting.compute.models import ContainerQuerySet, Instance
 from hosting.compute.selectors import containers, containers_of, observe
 from hosting.operations.selectors import about_things_of, operations_with_owners
 from tenants.models import Tenant
@@ -117,5 +117,9 @@ def _narrow(found: ContainerQuerySet, text: str) -> ContainerQuerySet:
     named = Q(name__icontains=text) | Q(tenant__slug__icontains=text)
     named |= Q(version__image__name__icontains=text)
     with suppress(ValueError):
-        named |= Q(uuid=UUID(text))
+        named |= Q(uuid=UUID(text)) | Q(pk__in=_container_of(UUID(text)))
     return found.filter(named)
+
+
+def _container_of(instance: UUID) -> QuerySet[Instance, UUID]:
+    return Instance.objects.filter(pk=instance).values_list("container", flat=True)

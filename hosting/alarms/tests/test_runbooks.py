@@ -15,7 +15,9 @@ def codes() -> set[str]:
         for path in (ROOT / folder).rglob("*.py")
         if "tests" not in path.parts
     )
-    return set(re.findall(r'f"([a-z]+(?:-[a-z]+)+):\{', source))
+    in_tags = re.findall(r'f"([a-z]+(?:-[a-z]+)+):\{', source)
+    named = re.findall(r'^CODE = "([a-z-]+)"$', source, re.MULTILINE)
+    return {*in_tags, *named}
 
 
 def test_every_alarm_has_a_runbook_and_every_runbook_an_alarm() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from deploy.lab.lab import Lab
@@ -9,9 +11,16 @@ from hosting.alarms.models import Alarm
 from hosting.compute.models import Instance
 from hosting.fleet.choices import HostState
 from hosting.fleet.models import Host
+from hosting.fleet.services import (
+    confirm_host_is_off,
+    cordon_host,
+    declare_host_repaired,
+    drain_host,
+    return_host,
+)
 from hosting.operations.choices import State
 from hosting.operations.models import Operation
-from worker.tests.whole.estate import Estate
+from worker.tests.whole.estate import PATIENCE, Estate
 
 pytestmark = pytest.mark.django_db
 
@@ -44,7 +53,25 @@ def test_a_drained_host_loses_its_vms_alive(estate: Estate) -> None:
     host.refresh_from_db()
     assert (host.state, host.memory_reserved_bytes) == (HostState.MAINTENANCE, 0)
     assert not estate.hypervisor.host(host.pk).enabled
-    estate.hypervisor.enable_host(host.pk)
+
+
+def test_a_drained_host_takes_vms_again_when_it_is_returned(estate: Estate) -> None:
+    instance = fill(estate, 1)[0]
+    host = host_with_most(estate)
+    estate.mirror()
+    assert estate.settle(drain_host(host, actor="t")).state == State.SUCCEEDED
+    assert estate.settle(return_host(host, actor="t")).state == State.SUCCEEDED
+    estate.mirror()
+    host.refresh_from_db()
+    assert (host.state, host.enabled) == (HostState.ACCEPTING, True)
+    others = Host.objects.exclude(pk=host.pk)
+    for other in others:
+        cordon_host(other, actor="t")
+    here = estate.assert_runs_once(instance).host
+    assert here is not None
+    assert estate.settle(drain_host(here, actor="t")).state == State.SUCCEEDED
+    assert estate.assert_runs_once(instance).host_id == host.pk
+    assert estate.settle(return_host(here, actor="t")).state == State.SUCCEEDED
 
 
 @pytest.mark.parametrize("is_master", [False, True])
@@ -126,3 +153,42 @@ def test_without_a_fence_nothing_starts_elsewhere(fragile: Estate) -> None:
         instance.refresh_from_db()
         assert instance.host_id == host.pk
     fragile.assert_nothing_ran_twice()
+
+
+def test_a_host_that_no_fence_reaches_is_vouched_for_and_comes_back_repaired(
+    fragile: Estate,
+) -> None:
+    there = fill(fragile, 4)
+    host = _of_role(fragile, is_master=False)
+    fragile.mirror()
+    fragile.cut_power(host)
+    _set_bmc_fault(fragile, host, "unreachable")
+    recovery = ask("host.recover", host)
+    for _ in range(2):
+        fragile.step()
+    recovery.refresh_from_db()
+    assert (recovery.state, recovery.step) == (State.ACTIVE, "fence")
+    confirm_host_is_off(host, host.name, actor="user:olga")
+    assert fragile.settle(recovery).state == State.SUCCEEDED
+    for instance in there:
+        assert fragile.assert_runs_once(instance).host_id != host.pk
+    _set_bmc_fault(fragile, host, None)
+    fragile.lab.do(lambda lab: lab.machine(host.name).power_on())
+    _await_life_of(fragile, host)
+    declare_host_repaired(host, actor="user:olga")
+    assert fragile.settle(return_host(host, actor="user:olga")).state == State.SUCCEEDED
+    assert fragile.hypervisor.host(host.pk).enabled
+    host.refresh_from_db()
+    assert host.state == HostState.ACCEPTING
+
+
+def _set_bmc_fault(estate: Estate, host: Host, fault: str | None) -> None:
+    estate.lab.do(lambda lab: setattr(lab.machine(host.name), "bmc_fault", fault))
+
+
+def _await_life_of(estate: Estate, host: Host) -> None:
+    """Until its pool hears of it."""
+    end = time.monotonic() + PATIENCE
+    while not estate.hypervisor.host(host.pk).live:
+        assert time.monotonic() < end
+    estate.mirror()
