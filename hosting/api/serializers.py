@@ -290,6 +290,10 @@ class HostOut(serializers.Serializer[Any]):
     state_changed_at = serializers.DateTimeField()
     enabled = serializers.BooleanField(help_text="XAPI starts VMs on it.")
     live = serializers.BooleanField(help_text="XAPI hears of it.")
+    confirmed_off_by = serializers.CharField(
+        help_text="Who vouched that it has no power, while no fence can prove it."
+    )
+    confirmed_off_at = serializers.DateTimeField(allow_null=True)
     is_master = serializers.BooleanField()
     has_bmc = serializers.SerializerMethodField(help_text="Its power can be switched.")
     cpu_count = serializers.IntegerField()

@@ -102,6 +102,10 @@ class HostQuerySet(models.QuerySet["Host"]):
         """Hosts that new instances may be placed on."""
         return self.present().filter(state=HostState.ACCEPTING, enabled=True, live=True)
 
+    def locked(self, uuid: UUID) -> Host | None:
+        """This one, if its pool lists it, with nobody else changing it until the transaction ends."""
+        return self.present().filter(pk=uuid).select_for_update(no_key=True).first()
+
     def with_room_for(self, memory_bytes: int) -> HostQuerySet:
         """Accepting hosts that can take `memory_bytes` more, the emptiest first."""
         return (

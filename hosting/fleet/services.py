@@ -10,7 +10,7 @@ from hosting.alarms.models import Alarm
 from hosting.alarms.services import record_audit
 from hosting.errors import Conflict, InvalidRequest
 from hosting.fleet.choices import HostState
-from hosting.fleet.models import Host, HostQuerySet
+from hosting.fleet.models import Host
 from hosting.operations.models import Operation
 from hosting.operations.selectors import active_operation_about
 from hosting.operations.services import cancel, request, supersede, wake
@@ -39,7 +39,7 @@ def declare_host_repaired(host: Host, *, actor: str, address: str | None = None)
 
     Raises Conflict: "host_state"; "host_silent" while its pool does not hear of it.
     """
-    if _as_seen(host, HostState.DEAD).filter(live=False).exists():
+    if Host.objects.present().filter(pk=host.pk, state=HostState.DEAD, live=False).exists():
         raise Conflict(
             "Its pool does not hear of it yet: start it, and look at its network.",
             code="host_silent",
@@ -55,10 +55,10 @@ def _move_host(
     host: Host, before: HostState, after: HostState, action: str, *, actor: str, address: str | None
 ) -> Host:
     """By a person, from one state to another: the other ways are those of workflows."""
-    was = _state_of(host)
+    was = _held_state_of(host)
     if was == after:
         return Host.objects.get(pk=host.pk)
-    if was != before or not _as_seen(host, before).move_to(after):
+    if was != before or not Host.objects.filter(pk=host.pk).move_to(after):
         raise _wrong_state(host, was)
     _write_down(host, action, {"from": before}, actor=actor, address=address)
     return Host.objects.get(pk=host.pk)
@@ -71,12 +71,12 @@ def drain_host(host: Host, *, actor: str, address: str | None = None) -> Operati
     Raises Conflict: "host_state"; "operation_in_progress" while something else is being done with it,
     or while an earlier draining is being called off.
     """
-    was = _state_of(host)
+    was = _held_state_of(host)
     if was == HostState.DRAINING:
         asked = active_operation_about(host)
         if asked is not None and asked.kind == EVACUATE and asked.cancel_requested_at is None:
             return asked
-    elif was not in _DRAINABLE or not _as_seen(host, was).move_to(HostState.DRAINING):
+    elif was not in _DRAINABLE or not Host.objects.filter(pk=host.pk).move_to(HostState.DRAINING):
         raise _wrong_state(host, was)
     _write_down(host, "host.drain", {"from": was}, actor=actor, address=address)
     return request(EVACUATE, host, requested_by=actor)
@@ -88,9 +88,10 @@ def cancel_drain(host: Host, *, actor: str, address: str | None = None) -> Opera
 
     Raises Conflict ("host_state") when it is not being drained.
     """
+    was = _held_state_of(host)
     draining = active_operation_about(host)
     if draining is None or draining.kind != EVACUATE:
-        raise _wrong_state(host, _state_of(host))
+        raise _wrong_state(host, was)
     if cancel(draining, requested_by=actor):
         _write_down(host, "host.cancel_drain", {}, actor=actor, address=address)
     return Operation.objects.get(pk=draining.pk)
@@ -103,13 +104,14 @@ def return_host(host: Host, *, actor: str, address: str | None = None) -> Operat
     A recovery that only waits for room for what ran here ends: this is room. Raises Conflict:
     "host_state"; "operation_in_progress".
     """
-    was = _state_of(host)
+    was = _held_state_of(host)
     active = active_operation_about(host)
     if active is not None and active.kind == RETURN and active.cancel_requested_at is None:
         return active
     if was != HostState.MAINTENANCE:
         raise _wrong_state(host, was)
-    _write_down(host, "host.return", {}, actor=actor, address=address)
+    if active is None or active.superseded_by_id is None:
+        _write_down(host, "host.return", {}, actor=actor, address=address)
     if active is not None and active.kind == RECOVER:
         return supersede(active, RETURN, requested_by=actor)
     return request(RETURN, host, requested_by=actor)
@@ -126,6 +128,7 @@ def confirm_host_is_off(
     Raises Conflict ("nothing_to_confirm") unless a fence was tried and failed; InvalidRequest
     ("name_differs").
     """
+    was = _held_state_of(host)
     recovery = active_operation_about(host)
     unfenced = Alarm.objects.filter(closed_at=None, tag=f"host-not-fenced:{host.pk}").exists()
     if recovery is None or recovery.kind != RECOVER or not unfenced:
@@ -136,8 +139,8 @@ def confirm_host_is_off(
         )
     if typed_name.strip() != host.name:
         raise InvalidRequest("That is not the name of this host.", code="name_differs")
-    if not Host.objects.present().filter(pk=host.pk).confirm_off(actor):
-        raise _wrong_state(host, _state_of(host))
+    if not Host.objects.filter(pk=host.pk).confirm_off(actor):
+        raise _wrong_state(host, was)
     _write_down(
         host, "host.confirm_off", {"recovery": str(recovery.pk)}, actor=actor, address=address
     )
@@ -145,14 +148,10 @@ def confirm_host_is_off(
     return recovery
 
 
-def _state_of(host: Host) -> str | None:
-    """None: its pool no longer lists it."""
-    return Host.objects.present().filter(pk=host.pk).values_list("state", flat=True).first()
-
-
-def _as_seen(host: Host, state: str | None) -> HostQuerySet:
-    """The host, if nobody has changed its state since."""
-    return Host.objects.present().filter(pk=host.pk, state=state)
+def _held_state_of(host: Host) -> str | None:
+    """As it is until the transaction ends; None: its pool no longer lists it."""
+    held = Host.objects.locked(host.pk)
+    return None if held is None else held.state
 
 
 def _wrong_state(host: Host, state: str | None) -> Conflict:

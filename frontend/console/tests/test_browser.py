@@ -193,7 +193,7 @@ def test_a_host_is_drained_with_the_keyboard_alone(fleet: Fleet, page: Page) -> 
     page.keyboard.press("Enter")
     press_tab_until(page, page.get_by_role("button", name=f"Drain {host.name}"))
     page.keyboard.press("Enter")
-    expect(page.get_by_role("status")).to_have_text(f"{host.name} is drained.")
+    expect(page.get_by_role("status")).to_have_text(f"{host.name} is being drained.")
     expect(page.get_by_role("button", name="Call the draining off")).to_be_visible()
 
 

@@ -88,7 +88,7 @@ def test_draining_asks_first_and_says_what_would_move(fleet: Fleet, operator: Cl
     assert "Its 2 instances move to other hosts alive" in html
     assert "By memory, 2 of them find no room" in html
     assert state_of(fleet.accepting) == HostState.ACCEPTING
-    assert "is drained" in press(operator, "drain", fleet.accepting)
+    assert "is being drained" in press(operator, "drain", fleet.accepting)
     assert state_of(fleet.accepting) == HostState.DRAINING
 
 
@@ -151,6 +151,15 @@ def test_what_its_state_forbids_is_said_and_breaks_nothing(
 ) -> None:
     assert told in press(operator, verb, fleet.dead)
     assert state_of(fleet.dead) == HostState.DEAD
+
+
+@pytest.mark.parametrize("verb", ["drain", "confirm-off"])
+def test_a_question_that_its_state_has_answered_is_not_asked(
+    fleet: Fleet, operator: Client, verb: str
+) -> None:
+    response = operator.get(reverse(f"console:host-{verb}", args=[fleet.dead.pk]), follow=True)
+    assert response.redirect_chain[-1][0].endswith(f"/hosts/{fleet.dead.pk}/")
+    assert "That is not to be done now: xen-4 is dead." in response.content.decode()
 
 
 def test_a_host_is_found_without_its_pool(fleet: Fleet, operator: Client) -> None:

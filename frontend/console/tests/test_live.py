@@ -12,7 +12,7 @@ from django.http import HttpResponseBase
 from django.test import AsyncClient, Client
 from django.urls import reverse
 
-from frontend.console.live import CHANGED, channel_of, notices
+from frontend.console.live import CHANGED, EVERY_POOL, channel_of, notices
 from hosting.fleet.tests.makers import make_pool
 from tenants.models import User
 
@@ -36,16 +36,30 @@ def test_a_page_is_told_once_it_listens_and_at_every_notice(publisher: redis.Red
     assert asyncio.run(asyncio.wait_for(run(), 20)) == [CHANGED, CHANGED]
 
 
+def test_a_page_about_all_pools_is_told_of_each(publisher: redis.Redis) -> None:
+    async def run() -> list[bytes]:
+        async with aclosing(notices(EVERY_POOL)) as stream:
+            told = [await anext(stream)]
+            publisher.publish(channel_of(uuid4()), "")
+            told.append(await anext(stream))
+            return told
+
+    assert asyncio.run(asyncio.wait_for(run(), 20)) == [CHANGED, CHANGED]
+
+
+def streams() -> list[str]:
+    return [reverse("console:events"), reverse("console:pool-events", args=[make_pool().pk])]
+
+
 @pytest.mark.django_db
 def test_a_stranger_gets_no_stream(client: Client) -> None:
-    assert client.get(reverse("console:pool-events", args=[uuid4()])).status_code == 401
+    assert [client.get(address).status_code for address in streams()] == [401, 401]
 
 
 @pytest.mark.django_db
 def test_a_tenants_user_gets_no_stream(client: Client) -> None:
     client.force_login(User.objects.create_user("alice"))
-    address = reverse("console:pool-events", args=[make_pool().pk])
-    assert client.get(address).status_code == 403
+    assert [client.get(address).status_code for address in streams()] == [403, 403]
 
 
 @pytest.mark.django_db(transaction=True)

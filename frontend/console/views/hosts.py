@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 
 from frontend.console.access import act, actor_of, address_of, form, page
-from frontend.console.doing import doings_with
+from frontend.console.doing import DRAIN, VOUCH, doings_with
 from frontend.console.showing import attempt, back, one_page, show
 from hosting.alarms.selectors import audit_of
 from hosting.compute.headroom import Loss, losses_of
@@ -100,7 +101,7 @@ def host_anywhere(request: HttpRequest, uuid: UUID) -> HttpResponse:
 
 
 def _host(uuid: UUID) -> Host:
-    return get_object_or_404(hosts(), pk=uuid)
+    return get_object_or_404(hosts_with_doings(hosts()), pk=uuid)
 
 
 def _act(service: Callable[..., Any], done: str) -> Callable[..., HttpResponse]:
@@ -131,8 +132,14 @@ def drain(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """Asks first, and says what will happen."""
     host = _host(uuid)
     if request.method == "POST":
-        attempt(request, lambda: _do(services.drain_host, request, host), f"{host} is drained.")
+        attempt(
+            request,
+            lambda: _do(services.drain_host, request, host),
+            f"{host} is being drained.",
+        )
         return redirect(host_address(host))
+    if DRAIN not in doings_with(host):
+        return _too_late(request, host)
     instances = [observe_instance(one) for one in instances_on(host)]
     return show(
         request,
@@ -156,6 +163,8 @@ def confirm_off(request: HttpRequest, uuid: UUID) -> HttpResponse:
             f"You have vouched that {host} is off. Its recovery goes on.",
         ):
             return redirect(host_address(host))
+    if VOUCH not in doings_with(host):
+        return _too_late(request, host)
     instances = [observe_instance(one) for one in instances_on(host)]
     return show(
         request,
@@ -165,3 +174,10 @@ def confirm_off(request: HttpRequest, uuid: UUID) -> HttpResponse:
         host=host,
         staying=[one for one in instances if _is_on(one, host)],
     )
+
+
+def _too_late(request: HttpRequest, host: Host) -> HttpResponse:
+    """The button was there when the page was drawn. What a service has said already is enough."""
+    if request.method != "POST":
+        messages.error(request, f"That is not to be done now: {host} is {host.state}.")
+    return redirect(host_address(host))

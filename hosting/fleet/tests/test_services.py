@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from uuid import UUID
+
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 
 from hosting.alarms.selectors import audit_of
@@ -114,6 +118,24 @@ def test_a_drain_is_called_off_once() -> None:
     assert refused.value.code == "operation_in_progress"
 
 
+@pytest.mark.django_db(transaction=True)
+def test_draining_asked_by_many_at_once_is_asked_once() -> None:
+    host = make_host()
+    start = Barrier(4)
+
+    def drain(number: int) -> UUID:
+        start.wait(10)
+        try:
+            return drain_host(host, actor=f"user:{number}").pk
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        asked = set(threads.map(drain, range(4)))
+    assert asked == {Operation.objects.get().pk}
+    assert audit_of(f"host:{host.pk}").count() == 1
+
+
 def test_where_nothing_is_drained_nothing_is_called_off() -> None:
     with pytest.raises(Conflict, match="accepting"):
         cancel_drain(make_host(), actor="user:olga")
@@ -127,6 +149,16 @@ def test_a_host_is_returned_from_maintenance_alone_and_once() -> None:
     assert audit_of(f"host:{host.pk}").get().action == "host.return"
     with pytest.raises(Conflict, match="cordoned"):
         return_host(make_host(state=HostState.CORDONED), actor="user:olga")
+
+
+def test_a_recovery_that_waits_for_room_lets_go_when_its_host_returns() -> None:
+    host = make_host(state=HostState.MAINTENANCE)
+    recovery = request("host.recover", host, requested_by="system:reconcile")
+    first = return_host(host, actor="user:olga")
+    assert return_host(host, actor="user:olga") == first
+    recovery.refresh_from_db()
+    assert (first.kind, first.state, recovery.superseded_by) == ("host.return", "queued", first)
+    assert audit_of(f"host:{host.pk}").count() == 1
 
 
 def test_a_dead_host_waits_in_maintenance_when_it_was_repaired() -> None:
