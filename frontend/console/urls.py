@@ -3,7 +3,7 @@
 from django.urls import path
 
 from frontend.console import live
-from frontend.console.views import alarms, hosts, operations, pools, tenants
+from frontend.console.views import alarms, hosts, instances, operations, pools, tenants
 
 app_name = "console"
 urlpatterns = [
@@ -20,6 +20,7 @@ urlpatterns = [
     path("hosts/<uuid:uuid>/return", hosts.return_to_service, name="host-return"),
     path("hosts/<uuid:uuid>/repaired", hosts.repaired, name="host-repaired"),
     path("hosts/<uuid:uuid>/confirm-off", hosts.confirm_off, name="host-confirm-off"),
+    path("instances/<uuid:uuid>/vm-is-gone", instances.vm_is_gone, name="vm-is-gone"),
     path("operations/", operations.operation_list, name="operations"),
     path("operations/<uuid:uuid>/", operations.operation_detail, name="operation"),
     path("operations/<uuid:uuid>/cancel", operations.cancel, name="operation-cancel"),

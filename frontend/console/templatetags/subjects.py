@@ -16,8 +16,11 @@ register = template.Library()
 
 @dataclass(frozen=True, slots=True)
 class Subject:
+    """`vouch`: where a person vouches for what no program can find out, if there is such a thing."""
+
     label: str
     address: str
+    vouch: str = ""
 
 
 @register.filter
@@ -29,8 +32,7 @@ def subject(alarm: Alarm) -> Subject | None:
         query = urlencode({"kind": kind, "trouble": "bug"})
         return Subject("Operations held up", f"{reverse('console:operations')}?{query}")
     if code == "vm-lost":
-        query = urlencode({"q": about})
-        return Subject("The container", f"{reverse('console:containers')}?{query}")
+        return _container_of(about)
     if code == "ledger-wrong":
         what, _, rest = about.partition(":")
         return _one(what, rest.partition(".")[0])
@@ -54,6 +56,7 @@ _ROUTES = {
     "pool": ("The pool", "console:pool"),
     "operation": ("The operation", "console:operation"),
     "tenant": ("The tenant", "console:tenant-anywhere"),
+    "lost VM": ("The VM", "console:vm-is-gone"),
 }
 
 
@@ -65,3 +68,12 @@ def _one(kind: str, name: str) -> Subject | None:
         return Subject(label, reverse(route, args=[UUID(name)]))
     except ValueError:
         return None
+
+
+def _container_of(instance: str) -> Subject | None:
+    vouching = _one("lost VM", instance)
+    if vouching is None:
+        return None
+    query = urlencode({"q": instance})
+    address = f"{reverse('console:containers')}?{query}"
+    return Subject("The container", address, vouch=vouching.address)

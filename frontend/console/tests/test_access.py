@@ -32,6 +32,7 @@ def address(fleet: Fleet, name: str) -> str:
         "host": [fleet.pool.pk, fleet.accepting.pk],
         "alarm-acknowledge": [1],
         "runbook": ["host-not-fenced"],
+        "vm-is-gone": [fleet.instances[0].pk],
         "tenant": ["acme"],
         "tenant-limits": ["acme"],
         "tenant-anywhere": [fleet.tenant.pk],

@@ -11,8 +11,9 @@ from django.urls import reverse
 from frontend.console.runbooks import FOLDER, render
 from frontend.console.templatetags.subjects import subject
 from frontend.console.tests.worlds import Fleet
-from hosting.alarms.models import Alarm
+from hosting.alarms.models import Alarm, AuditEntry
 from hosting.alarms.services import open_alarm
+from hosting.fleet.models import VirtualMachine
 
 pytestmark = pytest.mark.django_db
 CODES = sorted({page.stem for page in FOLDER.glob("*.md")} - {"README"})
@@ -90,8 +91,33 @@ def test_every_alarm_leads_to_a_page_of_what_it_is_about(operator: Client, code:
     assert subject(Alarm.objects.get()) is not None
 
 
+def test_a_lost_vm_is_vouched_for_by_the_name_of_its_container(
+    fleet: Fleet, operator: Client
+) -> None:
+    instance = fleet.instances[0]
+    VirtualMachine.objects.filter(instance_uuid=instance.pk).delete()
+    open_alarm(f"vm-lost:{instance.pk}", title="x")
+    address = reverse("console:vm-is-gone", args=[instance.pk])
+    assert address in html_of(operator)
+    refused = operator.post(address, {"name": "another"})
+    assert refused.status_code == 409
+    assert "That is not the name of this container." in refused.content.decode()
+    assert operator.post(address, {"name": instance.container.name}).status_code == 302
+    instance.refresh_from_db()
+    assert instance.host is None
+    assert AuditEntry.objects.get(action="instance.vm_is_gone").actor == "user:olga"
+
+
+def test_a_vm_that_its_pool_shows_is_not_gone(fleet: Fleet, operator: Client) -> None:
+    instance = fleet.instances[0]
+    address = reverse("console:vm-is-gone", args=[instance.pk])
+    refused = operator.post(address, {"name": instance.container.name})
+    assert refused.status_code == 409
+    assert "Its pool shows a VM of it." in refused.content.decode()
+
+
 @pytest.mark.parametrize(
-    "tag", ["strange:x", "host-not-fenced:x", "ledger-wrong:x", "ledger-wrong:x:y"]
+    "tag", ["strange:x", "host-not-fenced:x", "ledger-wrong:x", "ledger-wrong:x:y", "vm-lost:x"]
 )
 def test_a_strange_tag_leads_nowhere(tag: str) -> None:
     assert subject(Alarm(tag=tag)) is None

@@ -145,6 +145,7 @@ def addresses(fleet: Fleet) -> list[str]:
         *(reverse("console:host", args=[fleet.pool.pk, host.pk]) for host in fleet.hosts),
         reverse("console:host-drain", args=[fleet.accepting.pk]),
         reverse("console:host-confirm-off", args=[fleet.silent.pk]),
+        reverse("console:vm-is-gone", args=[fleet.instances[0].pk]),
         reverse("console:operations"),
         reverse("console:operation", args=[fleet.drain.pk]),
         reverse("console:operation", args=[fleet.broken.pk]),
