@@ -87,6 +87,17 @@ def test_a_fence_that_works_at_last_closes_the_alarm_and_recovers(silence: Silen
     assert silence.world.assert_runs_once(silence.there[0]).host != silence.dead
 
 
+def test_one_that_comes_back_while_its_fence_fails_goes_on_as_before(silence: Silence) -> None:
+    silence.fence.fault = "unreachable"
+    operation = silence.go_on(silence.recover())
+    silence.pool.silent.clear()
+    silence.fence.fault = None
+    operation = silence.go_on(operation)
+    assert (operation.state, silence.state()) == (State.SUCCEEDED, HostState.ACCEPTING)
+    assert silence.fence.powered
+    assert not Alarm.objects.get().is_standing
+
+
 def vouch(silence: Silence, name: str = "") -> Operation:
     return confirm_host_is_off(silence.dead, name or silence.dead.name, actor="user:olga")
 

@@ -78,6 +78,8 @@ def stand_down(host: Host, facts: Facts) -> Outcome:
 @recover_host.remote
 def fence(host: Host, facts: Facts, hypervisor: Hypervisor) -> Outcome:
     """Cut its power, and go on only when it is read back to be off, or a person vouches that it is."""
+    if _came_back(host, facts, hypervisor):
+        return Next(stand_down)
     try:
         find_fence(host).power_off()
     except FencingError as error:
@@ -87,6 +89,12 @@ def fence(host: Host, facts: Facts, hypervisor: Hypervisor) -> Outcome:
             return Next(tell, told=error.reason, why=str(error))
         return Wait(LOOK_AGAIN, str(error))
     return Next(take_over)
+
+
+def _came_back(host: Host, facts: Facts, hypervisor: Hypervisor) -> bool:
+    """Whether it answers after all, since the last time that its fence failed."""
+    waited = "told" in facts and "was" in facts and not host.is_confirmed_off
+    return waited and hypervisor.host_answers(host.pk, PROBE_TIMEOUT)
 
 
 def _vouched_for(host: Host, hypervisor: Hypervisor) -> Outcome:
