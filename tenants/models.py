@@ -31,6 +31,12 @@ class User(AbstractUser):
             models.UniqueConstraint(Lower("email"), name="user_email_once", condition=~Q(email="")),
         ]
 
+    @property
+    def actor(self) -> str:
+        """As operations and audit entries name them. A name may be longer than their columns."""
+        name = self.get_username()
+        return f"user:{name}" if len(name) <= 100 else f"user:{self.pk}"
+
 
 class TenantQuerySet(models.QuerySet["Tenant"]):
     def held_by(self, user: User) -> TenantQuerySet:

@@ -42,12 +42,8 @@ def token_of(request: Request) -> ApiToken | None:
 
 def actor_of(request: Request) -> str:
     """The caller as operations and audit entries name it."""
-    token, user = token_of(request), user_of(request)
-    if token is not None:
-        return f"token:{token.prefix}"
-    # A name may be longer than the columns that keep an actor.
-    name = user.get_username()
-    return f"user:{name}" if len(name) <= 100 else f"user:{user.pk}"
+    token = token_of(request)
+    return f"token:{token.prefix}" if token is not None else user_of(request).actor
 
 
 def address_of(request: Request) -> str | None:

@@ -4,6 +4,7 @@ from uuid import UUID
 
 from django.db.models import Model, Q, QuerySet
 
+from hosting.compute.models import Container
 from hosting.operations.models import SUBJECTS, Operation, OperationEvent, OperationQuerySet
 from tenants.models import Tenant
 
@@ -40,6 +41,21 @@ def active_operation_about(subject: Model) -> Operation | None:
 def journal_of(operation: Operation) -> QuerySet[OperationEvent]:
     """Oldest first."""
     return OperationEvent.objects.filter(operation=operation).order_by("pk")
+
+
+def journal_of_container(container: Container) -> QuerySet[OperationEvent]:
+    """Of all that was ever done with it, the newest first, without what only operators may read."""
+    return (
+        OperationEvent.objects.filter(operation__instance__container=container)
+        .select_related("operation")
+        .defer("private")
+        .order_by("-pk")
+    )
+
+
+def newest_operation_of_container(container: Container) -> Operation | None:
+    """What was asked of it last."""
+    return operations().filter(instance__container=container).first()
 
 
 def operation_of_key(*, requested_by: str, idempotency_key: str) -> Operation | None:
