@@ -32,8 +32,8 @@ class User(AbstractUser):
         ]
 
     @property
-    def actor(self) -> str:
-        """As operations and audit entries name them. A name may be longer than their columns."""
+    def as_actor(self) -> str:
+        """This person as operations and audit entries name them: at most 120 characters."""
         name = self.get_username()
         return f"user:{name}" if len(name) <= 100 else f"user:{self.pk}"
 

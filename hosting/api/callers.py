@@ -43,7 +43,7 @@ def token_of(request: Request) -> ApiToken | None:
 def actor_of(request: Request) -> str:
     """The caller as operations and audit entries name it."""
     token = token_of(request)
-    return f"token:{token.prefix}" if token is not None else user_of(request).actor
+    return f"token:{token.prefix}" if token is not None else user_of(request).as_actor
 
 
 def address_of(request: Request) -> str | None:
