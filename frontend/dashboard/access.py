@@ -112,5 +112,5 @@ def _sign_in(request: HttpRequest) -> HttpResponse:
     if not request.htmx:  # type: ignore[attr-defined]  # HtmxMiddleware's
         return redirect_to_login(request.get_full_path())
     page = urlsplit(request.headers.get("HX-Current-URL", "/"))
-    there = redirect_to_login(page.path or "/")
+    there = redirect_to_login(page._replace(scheme="", netloc="").geturl() or "/")
     return HttpResponseClientRedirect(there.url)

@@ -13,7 +13,6 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.http import QueryDict
 
-from frontend.console.templatetags.figures import size
 from frontend.dashboard.errors import NAMES, amount, short_dimensions, status_of
 from hosting.catalog.models import Image, ImageQuerySet
 from hosting.compute.choices import RestartPolicy
@@ -101,7 +100,7 @@ class SizeField(forms.CharField):
         if size_bytes % MIB:
             raise ValidationError("Whole MiB, please.")
         if not self.least <= size_bytes <= self.most:
-            raise ValidationError(f"From {size(self.least)} to {size(self.most)}.")
+            raise ValidationError(f"From {_exact_size(self.least)} to {_exact_size(self.most)}.")
         return int(size_bytes)
 
 

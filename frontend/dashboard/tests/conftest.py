@@ -95,8 +95,11 @@ def image(place: Place) -> Image:
     return make_image(place.tenant, name="nginx")
 
 
+Forget = Callable[[Instance], None]
+
+
 @pytest.fixture
-def forgetting(servers: None) -> Iterator[Callable[[Instance], None]]:
+def forget(servers: None) -> Iterator[Forget]:
     """Output of these is gone after the test."""
     seen: list[Instance] = []
     yield seen.append
