@@ -144,7 +144,7 @@ def test_an_open_page_holds_no_connection_to_the_database(
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 " AND query NOT LIKE 'RESET lock_timeout%'"
             )
-            return cursor.fetchall()
+            return list(cursor.fetchall())
 
     page.goto(place.address("containers"))
     stop_container(container=container, requested_by="user:alice")

@@ -43,8 +43,8 @@ def test_another_tenants_containers_are_not_there(place: Place) -> None:
 def test_the_quota_is_in_brief_at_the_top(place: Place) -> None:
     place.add_container()
     html = place.html("containers")
-    assert "1<small> of 200</small>" in html
-    assert "256 MiB<small> of 16 GiB</small>" in html
+    assert "1 <small>of 200</small>" in html
+    assert "256 MiB <small>of 16 GiB</small>" in html
 
 
 def test_without_an_image_the_empty_list_leads_to_importing_one(place: Place) -> None:
