@@ -17,6 +17,7 @@ from django.views.decorators.cache import never_cache
 from django_htmx.http import HttpResponseClientRedirect
 
 from hosting.errors import Forbidden, NotFound
+from tenants.confinement import confined_to
 from tenants.models import Membership, Tenant, User
 from tenants.permissions import Action, may, require
 from tenants.selectors import memberships_of
@@ -74,7 +75,8 @@ def for_members(
     """A view of one tenant, for those who may `action` there; `to_write` (the same unless told) to POST.
 
     Strangers to Bulkhead sign in first. Strangers to the tenant, and whoever asks for another one's
-    things, find nothing (404); members of too low a role are told so (403).
+    things, find nothing (404); members of too low a role are told so (403). The view itself is confined to the
+    tenant's rows, in one transaction.
     """
 
     def guard(view: View[P]) -> Callable[..., HttpResponse]:
@@ -85,7 +87,9 @@ def for_members(
                 return _sign_in(request)
             needed = (to_write or action) if request.method == "POST" else action
             try:
-                return view(request, _visitor(request.user, slug, needed), *args, **kwargs)
+                visitor = _visitor(request.user, slug, needed)
+                with confined_to(visitor.tenant):
+                    return view(request, visitor, *args, **kwargs)
             except NotFound as error:
                 raise Http404(error.public) from error
             except Forbidden as error:

@@ -52,12 +52,16 @@ def images_with_news(tenant: Tenant) -> ImageQuerySet:
 
 
 def observe_image(image: Image) -> ObservedImage:
-    """No query when `image` comes from images_with_news."""
+    """No query when `image` comes from images_with_news.
+
+    A tenant is not shown what is done with everybody's images: one that is not ready is on its way, then.
+    """
     operation = next(iter(_newest_of(image)), None)
     if image.current_id is not None:
         return ObservedImage(image, operation, ImageState.READY)
-    is_busy = operation is not None and not operation.has_ended
-    return ObservedImage(image, operation, ImageState.IMPORTING if is_busy else ImageState.FAILED)
+    has_failed = operation is not None and operation.has_ended
+    state = ImageState.FAILED if has_failed else ImageState.IMPORTING
+    return ObservedImage(image, operation, state)
 
 
 def _newest_of(image: Image) -> list[Operation]:

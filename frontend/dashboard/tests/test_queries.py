@@ -18,17 +18,17 @@ from tenants.tests.makers import make_tenant, make_token, make_user
 
 pytestmark = pytest.mark.django_db
 
-# User and memberships (a session comes from the cache); then what is shown.
+# User and memberships (a session comes from the cache), four to be confined to the tenant; then what is shown.
 BUDGETS = {
-    "containers": 8,
-    "container-new": 5,
-    "container": 8,
-    "container-output": 5,
-    "images": 5,
-    "activity": 5,
-    "quota": 7,
-    "people": 4,
-    "tokens": 4,
+    "containers": 12,
+    "container-new": 9,
+    "container": 12,
+    "container-output": 9,
+    "images": 9,
+    "activity": 9,
+    "quota": 11,
+    "people": 8,
+    "tokens": 8,
 }
 
 

@@ -213,6 +213,10 @@ def test_a_refresh_that_fails_leaves_the_image_ready_and_says_why(tenant: Tenant
     assert (seen.state, seen.trouble, seen.is_busy) == (ImageState.READY, "No.", False)
 
 
+def test_an_image_of_which_nothing_is_shown_but_itself_is_on_its_way(tenant: Tenant) -> None:
+    assert observe_image(make_image(None, imported=False)).state == ImageState.IMPORTING
+
+
 def test_a_list_with_news_costs_two_queries_however_long(
     tenant: Tenant, django_assert_num_queries: Any
 ) -> None:
