@@ -20,7 +20,7 @@ from hosting.errors import Forbidden, NotFound
 from tenants.confinement import confined_to
 from tenants.models import Membership, Tenant, User
 from tenants.permissions import Action, may, require
-from tenants.selectors import memberships_of
+from tenants.selectors import members_of, memberships_of
 
 P = ParamSpec("P")
 
@@ -44,6 +44,10 @@ class Visitor:
     @property
     def may_manage(self) -> bool:
         return may(self.membership.role, Action.MANAGE)
+
+    def member_names(self) -> set[str]:
+        """Of the tenant's people: those who may be named here."""
+        return set(members_of(self.tenant).values_list("user__username", flat=True))
 
     def address(self, name: str, **more: object) -> str:
         """Of a page of this tenant."""

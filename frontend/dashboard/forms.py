@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, TypeVar, cast
 from uuid import UUID, uuid4
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.http import QueryDict
 
-from frontend.dashboard.errors import NAMES, amount, short_dimensions, status_of
+from frontend.dashboard.errors import NAMES, REFUSALS, amount, short_dimensions, status_of
 from hosting.catalog.models import Image, ImageQuerySet
 from hosting.compute.choices import RestartPolicy
 from hosting.compute.models import Container
@@ -21,6 +21,8 @@ from hosting.compute.services import DISK_BYTES, MEMORY_BYTES, MIB, VCPUS, Sizes
 from hosting.errors import HostingError, QuotaExceeded
 from tenants.choices import Role, Scope
 from tenants.models import Quota, is_slug
+
+T = TypeVar("T")
 
 _SIZE = re.compile(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([MGT]?)(?:i?B)?\s*\Z", re.IGNORECASE)
 _UNITS = {"": MIB, "M": MIB, "G": 1024 * MIB, "T": 1024 * 1024 * MIB}
@@ -37,6 +39,8 @@ class DashboardForm(forms.Form):
     # Error codes → the field.
     CODES: ClassVar[Mapping[str, str]] = {}
 
+    status = 200
+
     def __init__(
         self, data: QueryDict | None = None, *, initial: Mapping[str, Any] | None = None
     ) -> None:
@@ -49,8 +53,22 @@ class DashboardForm(forms.Form):
         except ValueError:
             return str(uuid4())
 
-    def refuse(self, error: HostingError) -> int:
-        """Put the words of `error` where they belong; the status that the page is to have."""
+    def carry_out(self, act: Callable[[Self], T]) -> T | None:
+        """What `act` makes of what was sent. None when nothing was sent, or it was refused: the words are then
+        where they belong, and `status` is what the page is to have.
+        """
+        if not self.is_bound:
+            return None
+        if not self.is_valid():
+            self.status = 400
+            return None
+        try:
+            return act(self)
+        except REFUSALS as error:
+            self.status = self._refuse(error)
+            return None
+
+    def _refuse(self, error: HostingError) -> int:
         if isinstance(error, QuotaExceeded) and (short := short_dimensions(error)):
             for dimension, sentence in short.items():
                 self._point(self.FIELDS.get(dimension), sentence)

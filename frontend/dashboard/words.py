@@ -177,6 +177,30 @@ def explain(seen: Observed) -> str:
     return _EXPLAINED.get(seen.status, "")
 
 
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What is under way. `why`: what it waits for, or meets; empty while it goes on."""
+
+    doing: str
+    step: str
+    why: str
+    is_cancelled: bool
+    is_retrying: bool
+
+
+def now_of(seen: Observed) -> Now | None:
+    operation = seen.operation
+    if operation is None:
+        return None
+    return Now(
+        doing=kind_of(operation),
+        step=step_of(operation.kind, operation.step),
+        why=operation.detail,
+        is_cancelled=operation.cancel_requested_at is not None,
+        is_retrying=operation.is_retrying,
+    )
+
+
 def _may_end(seen: Observed) -> bool:
     return seen.container.restart_policy == RestartPolicy.NEVER
 

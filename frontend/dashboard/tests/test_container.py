@@ -171,6 +171,7 @@ def test_output_that_cannot_be_read_is_said_so_and_the_page_stands(
     html = place.html("container", uuid=container.pk)
     assert "Output cannot be read at the moment." in html
     assert "It runs, as it should." in html
+    assert "?after=unknown" in html  # so that it is asked for again when it can be read
 
 
 # ------------------------------------------------------------------------------------- what makes sense now

@@ -31,7 +31,7 @@ def test_an_owner_changes_roles(place: Place) -> None:
     place.post("member-role", {"role": "member"}, who="owner", number=viewer.pk)
     viewer.refresh_from_db()
     assert viewer.role == Role.MEMBER
-    assert "is member now" in place.html("people", who="owner")
+    assert "is a member now" in place.html("people", who="owner")
 
 
 def test_the_last_owner_stays_and_is_told_why(place: Place) -> None:

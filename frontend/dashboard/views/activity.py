@@ -14,7 +14,7 @@ from frontend.dashboard.figures import shares_of
 from hosting.compute.selectors import containers_of
 from hosting.operations.models import Operation
 from hosting.operations.selectors import operations_of
-from tenants.selectors import members_of, quota_of
+from tenants.selectors import quota_of
 
 PER_PAGE = 50
 
@@ -64,7 +64,7 @@ def _row(operation: Operation, members: set[str]) -> Row:
 def activity(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     found = operations_of(visitor.tenant).select_related("instance__container", "image")
     page = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
-    members = set(members_of(visitor.tenant).values_list("user__username", flat=True))
+    members = visitor.member_names()
     context = {"rows": [_row(operation, members) for operation in page], "page": page}
     return visitor.show(request, "activity.html", context)
 

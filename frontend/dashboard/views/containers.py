@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,6 +15,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from frontend.dashboard import words
 from frontend.dashboard.access import Visitor, for_members, sent
+from frontend.dashboard.asking import call_off, key_of, offers_for
 from frontend.dashboard.errors import REFUSALS, status_of
 from frontend.dashboard.figures import shares_of
 from frontend.dashboard.forms import ContainerForm, ResizeForm
@@ -35,9 +37,8 @@ from hosting.errors import HostingError, NotFound, Unavailable
 from hosting.operations.choices import State
 from hosting.operations.models import Operation
 from hosting.operations.selectors import journal_of_container, newest_operation_of_container
-from hosting.operations.services import cancel
 from tenants.permissions import Action
-from tenants.selectors import members_of, quota_of
+from tenants.selectors import quota_of
 
 PER_PAGE = 50
 EVENTS_PER_PAGE = 30
@@ -121,19 +122,12 @@ def container_new(request: HttpRequest, visitor: Visitor) -> HttpResponse:
         quota=quota,
         initial={"image": request.GET.get("image")},
     )
-    status = 200
-    if request.method == "POST":
-        status = 400
-        if form.is_valid():
-            try:
-                container = _create(visitor, form)
-            except REFUSALS as error:
-                status = form.refuse(error)
-            else:
-                return visitor.go("container", uuid=container.pk)
+    container = form.carry_out(partial(_create, visitor))
+    if container is not None:
+        return visitor.go("container", uuid=container.pk)
     form.focus()
     context = {"form": form, "shares": shares_of(quota), "has_image": images.exists()}
-    return visitor.show(request, "container_new.html", context, status=status)
+    return visitor.show(request, "container_new.html", context, status=form.status)
 
 
 def _create(visitor: Visitor, form: ContainerForm) -> Container:
@@ -153,39 +147,6 @@ def _create(visitor: Visitor, form: ContainerForm) -> Container:
 
 
 # --------------------------------------------------------------------------------------------- one of them
-
-
-@dataclass(frozen=True, slots=True)
-class Offers:
-    """What makes sense to ask of a container now; none of it to somebody who may only look."""
-
-    start: bool = False
-    stop: bool = False
-    restart: bool = False
-    resize: bool = False
-    delete: bool = False
-    cancel: bool = False
-
-    @property
-    def any(self) -> bool:
-        return self != Offers()
-
-
-_IN_REST = {
-    Status.RUNNING: Offers(stop=True, restart=True, resize=True, delete=True),
-    Status.STOPPED: Offers(start=True, resize=True, delete=True),
-    Status.EXITED: Offers(start=True, stop=True, resize=True, delete=True),
-    Status.FAILED: Offers(start=True, delete=True),
-    Status.UNKNOWN: Offers(stop=True, delete=True),
-}
-
-
-def offers_for(visitor: Visitor, seen: Observed) -> Offers:
-    if not visitor.may_operate or seen.status == Status.DELETING:
-        return Offers()
-    if seen.operation is not None:
-        return Offers(delete=True, cancel=words.can_be_cancelled(seen.operation))
-    return _IN_REST.get(seen.status, Offers(delete=True))
 
 
 @require_safe
@@ -212,12 +173,13 @@ def _detail(
     seen = observe(container)
     journal = Paginator(journal_of_container(container), EVENTS_PER_PAGE)
     events = journal.get_page(request.GET.get("page"))
-    members = _names(visitor)
+    members = visitor.member_names()
     context = {
         "seen": seen,
         "tone": words.tone_of(seen),
         "offers": offers_for(visitor, seen),
-        "now": _now(seen),
+        "now": words.now_of(seen),
+        "explained": words.explain(seen),
         "failure": None if seen.operation else _last_failure(container),
         "output": _output_of(seen),
         "events": events,
@@ -227,34 +189,6 @@ def _detail(
     }
     status = 200 if refusal is None else status_of(refusal)
     return visitor.show(request, "container.html", context, status=status)
-
-
-def _names(visitor: Visitor) -> set[str]:
-    return set(members_of(visitor.tenant).values_list("user__username", flat=True))
-
-
-@dataclass(frozen=True, slots=True)
-class Now:
-    """What goes on with it, in plain words."""
-
-    doing: str
-    step: str
-    why: str
-    is_cancelled: bool
-    is_retrying: bool
-
-
-def _now(seen: Observed) -> Now | str:
-    operation = seen.operation
-    if operation is None:
-        return words.explain(seen)
-    return Now(
-        doing=words.kind_of(operation),
-        step=words.step_of(operation.kind, operation.step),
-        why=operation.detail,
-        is_cancelled=operation.cancel_requested_at is not None,
-        is_retrying=operation.is_retrying,
-    )
 
 
 def _last_failure(container: Container) -> tuple[str, Operation] | None:
@@ -274,7 +208,7 @@ def container_output(request: HttpRequest, visitor: Visitor, uuid: UUID) -> Http
     """The output alone, for a page that is open; nothing (204) when it has it all (`?after=`)."""
     seen = observe(find_container(tenant=visitor.tenant, uuid=uuid))
     output = _output_of(seen)
-    if output["cursor"] == request.GET.get("after") and not output["trouble"]:
+    if output["cursor"] == request.GET.get("after"):
         return HttpResponse(status=204)
     return visitor.show(request, "_output.html", {"seen": seen, "output": output})
 
@@ -283,7 +217,7 @@ def _output_of(seen: Observed) -> dict[str, Any]:
     try:
         lines = last_lines(seen.instance.pk, LINES) if seen.instance is not None else []
     except Unavailable as error:
-        return {"lines": [], "cursor": "", "trouble": error.public}
+        return {"lines": [], "cursor": "unknown", "trouble": error.public}
     return {"lines": lines, "cursor": lines[-1].cursor if lines else "", "trouble": ""}
 
 
@@ -310,30 +244,18 @@ def container_ask(request: HttpRequest, visitor: Visitor, uuid: UUID, verb: str)
         _VERBS[verb](
             container=container,
             requested_by=visitor.user.as_actor,
-            idempotency_key=_key_of(request, verb),
+            idempotency_key=key_of(request, verb),
         )
     except REFUSALS as error:
         return _detail(request, visitor, _container(visitor, uuid), refusal=error)
     return visitor.go("container", uuid=uuid)
 
 
-def _key_of(request: HttpRequest, verb: str) -> str:
-    """So that a button pressed twice asks once; none when the page's own key did not come along."""
-    try:
-        return f"{verb}:{UUID(request.POST.get('key', ''))}"
-    except ValueError:
-        return ""
-
-
 @require_POST
 @for_members(Action.OPERATE)
 def container_cancel(request: HttpRequest, visitor: Visitor, uuid: UUID) -> HttpResponse:
     """Let what is under way turn back. What has ended meanwhile cannot: the page shows it."""
-    operation = observe(_container(visitor, uuid)).operation
-    if operation is None or not words.can_be_cancelled(operation):
-        messages.info(request, "There is nothing to cancel any more.")
-    elif not cancel(operation, requested_by=visitor.user.as_actor):
-        messages.info(request, "It has ended, or was cancelled, just before.")
+    call_off(request, visitor, observe(_container(visitor, uuid)).operation)
     return visitor.go("container", uuid=uuid)
 
 
@@ -342,24 +264,16 @@ def container_cancel(request: HttpRequest, visitor: Visitor, uuid: UUID) -> Http
 def container_resize(request: HttpRequest, visitor: Visitor, uuid: UUID) -> HttpResponse:
     container, quota = _container(visitor, uuid), quota_of(visitor.tenant)
     form = ResizeForm(sent(request), container=container, quota=quota)
-    status = 200
-    if request.method == "POST":
-        status = 400
-        if form.is_valid():
-            try:
-                _resize(visitor, container, form)
-            except REFUSALS as error:
-                status = form.refuse(error)
-            else:
-                return visitor.go("container", uuid=uuid)
+    if form.carry_out(partial(_resize, visitor, container)) is not None:
+        return visitor.go("container", uuid=uuid)
     form.focus()
     context = {"form": form, "seen": observe(container), "shares": shares_of(quota)}
-    return visitor.show(request, "container_resize.html", context, status=status)
+    return visitor.show(request, "container_resize.html", context, status=form.status)
 
 
-def _resize(visitor: Visitor, container: Container, form: ResizeForm) -> None:
+def _resize(visitor: Visitor, container: Container, form: ResizeForm) -> Operation:
     given = form.cleaned_data
-    services.resize_container(
+    return services.resize_container(
         container=container,
         requested_by=visitor.user.as_actor,
         vcpus=given["vcpus"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from django.contrib import messages
@@ -12,6 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from frontend.dashboard import words
 from frontend.dashboard.access import Visitor, for_members, sent
+from frontend.dashboard.asking import call_off
 from frontend.dashboard.errors import REFUSALS, status_of
 from frontend.dashboard.forms import ImportForm
 from hosting.catalog import services
@@ -24,7 +26,6 @@ from hosting.catalog.selectors import (
     observe_image,
 )
 from hosting.errors import Forbidden, HostingError
-from hosting.operations.services import cancel
 from tenants.permissions import Action
 
 PER_PAGE = 50
@@ -91,29 +92,22 @@ def _list(
 @for_members(Action.OPERATE)
 def image_new(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     form = ImportForm(sent(request))
-    status = 200
-    if request.method == "POST":
-        status = 400
-        if form.is_valid():
-            try:
-                _import(visitor, form)
-            except REFUSALS as error:
-                status = form.refuse(error)
-            else:
-                return visitor.go("images")
+    if form.carry_out(partial(_import, visitor)) is not None:
+        return visitor.go("images")
     form.focus()
-    return visitor.show(request, "image_new.html", {"form": form}, status=status)
+    return visitor.show(request, "image_new.html", {"form": form}, status=form.status)
 
 
-def _import(visitor: Visitor, form: ImportForm) -> None:
+def _import(visitor: Visitor, form: ImportForm) -> Image:
     given = form.cleaned_data
-    services.import_image(
+    image, _ = services.import_image(
         tenant=visitor.tenant,
         name=given["name"],
         reference=given["reference"],
         requested_by=visitor.user.as_actor,
         idempotency_key=given["key"],
     )
+    return image
 
 
 def _own(visitor: Visitor, uuid: UUID) -> Image:
@@ -139,11 +133,7 @@ def image_refresh(request: HttpRequest, visitor: Visitor, uuid: UUID) -> HttpRes
 @require_POST
 @for_members(Action.OPERATE)
 def image_cancel(request: HttpRequest, visitor: Visitor, uuid: UUID) -> HttpResponse:
-    operation = observe_image(_own(visitor, uuid)).operation
-    if operation is None or not words.can_be_cancelled(operation):
-        messages.info(request, "There is nothing to cancel any more.")
-    elif not cancel(operation, requested_by=visitor.user.as_actor):
-        messages.info(request, "It has ended, or was cancelled, just before.")
+    call_off(request, visitor, observe_image(_own(visitor, uuid)).operation)
     return visitor.go("images")
 
 

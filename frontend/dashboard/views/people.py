@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import UUID
 
 from django.contrib import messages
@@ -22,6 +23,7 @@ from tenants.selectors import members_of, tokens_of
 from tenants.services import change_role, create_token, remove_member, revoke_token
 
 PER_PAGE = 50
+_AS = {Role.OWNER: "an owner", Role.MEMBER: "a member", Role.VIEWER: "a viewer"}
 
 
 @require_safe
@@ -55,7 +57,7 @@ def member_role(request: HttpRequest, visitor: Visitor, number: int) -> HttpResp
         change_role(tenant=visitor.tenant, user=member.user, role=role)
     except REFUSALS as error:
         return _people(request, visitor, refusal=error)
-    messages.info(request, f"{member.user.get_username()} is {role.label.lower()} now.")
+    messages.info(request, f"{member.user.get_username()} is {_AS[role]} now.")
     return visitor.go("people")
 
 
@@ -88,19 +90,13 @@ def tokens(request: HttpRequest, visitor: Visitor) -> HttpResponse:
 def token_new(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """The answer to a well-made form shows the secret: this once, so it is no redirect."""
     form = TokenForm(sent(request))
-    status = 200
-    if request.method == "POST":
-        status = 400
-        if form.is_valid():
-            try:
-                token, secret = _create(visitor, form)
-            except REFUSALS as error:
-                status = form.refuse(error)
-            else:
-                context = {"token": token, "secret": secret}
-                return visitor.show(request, "token_made.html", context, status=201)
+    made = form.carry_out(partial(_create, visitor))
+    if made is not None:
+        token, secret = made
+        context = {"token": token, "secret": secret}
+        return visitor.show(request, "token_made.html", context, status=201)
     form.focus()
-    return visitor.show(request, "token_new.html", {"form": form}, status=status)
+    return visitor.show(request, "token_new.html", {"form": form}, status=form.status)
 
 
 def _create(visitor: Visitor, form: TokenForm) -> tuple[ApiToken, str]:
