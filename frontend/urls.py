@@ -2,10 +2,11 @@
 
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
-from django.views.generic import RedirectView
+
+from frontend.dashboard.views.home import home
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="console:pools"), name="home"),
+    path("", home, name="home"),
     path(
         "login/",
         LoginView.as_view(template_name="login.html", redirect_authenticated_user=True),
@@ -13,4 +14,5 @@ urlpatterns = [
     ),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("console/", include("frontend.console.urls")),
+    path("t/<slug:slug>/", include("frontend.dashboard.urls")),
 ]

@@ -29,6 +29,7 @@ from hosting.fleet.models import Pool
 from hosting.operations.bell import ring_on_commit
 from hosting.operations.choices import Queue, State, Trouble, What, kinds_in, longest_step
 from hosting.operations.models import UNHEARD, WITH_POOL, Operation, OperationEvent
+from hosting.operations.notices import tell_of, tell_of_all
 from hosting.operations.services import promote_successors
 from worker.hypervisor.port import (
     Busy,
@@ -326,6 +327,7 @@ def _spawn(operation: Operation, outcome: Spawn[Any]) -> None:
         for child in born
     )
     ring_on_commit((child.uuid, child.kind) for child in born)
+    tell_of_all(born)
 
 
 def _fail(operation: Operation, outcome: Failed) -> Held:
@@ -379,3 +381,4 @@ def _write(operation: Operation, **changes: Any) -> None:
     held = Operation.objects.active().filter(uuid=operation.uuid, lease_token=operation.lease_token)
     if not held.update(**changes):
         raise LeaseLost(operation.uuid)
+    tell_of(operation)

@@ -24,10 +24,12 @@ from django.db.models.functions import Coalesce, Now
 
 from hosting.alarms.choices import Severity
 from hosting.alarms.services import close_alarm, open_alarm
+from hosting.compute.selectors import tenants_of_instances
 from hosting.fleet.choices import PoolState
 from hosting.fleet.models import Pool
 from hosting.fleet.notices import publish_change
 from hosting.operations.services import wake_about
+from tenants.notices import tell_on_commit
 from worker import mirror
 from worker.hypervisor.port import Changes, HypervisorError, Watcher
 
@@ -161,6 +163,7 @@ class Follower:
             )
             touched = mirror.apply(self._pool, changes)
             wake_about(touched.subjects, touched.operations)
+            tell_on_commit(tenants_of_instances(touched.subjects["instance"]))
             kinds = touched.kinds | ({"pool"} if was != PoolState.CONNECTED else set())
             if kinds:
                 transaction.on_commit(lambda: self._publish(self._pool, kinds))

@@ -238,6 +238,18 @@ class ResizeIn(serializers.Serializer[Any]):
         return attrs
 
 
+class LineOut(serializers.Serializer[Any]):
+    cursor = serializers.CharField(help_text="Orders lines, and names this one.")
+    at = serializers.DateTimeField()
+    text = serializers.CharField(
+        help_text="As the container wrote it, without control characters. Escape it before you show it."
+    )
+
+
+class OutputOut(serializers.Serializer[Any]):
+    lines = LineOut(many=True, help_text="The newest, oldest first.")
+
+
 # -------------------------------------------------------------------------------------------------- images
 
 

@@ -20,6 +20,9 @@ _tenant = [
         containers.Restart.as_view(),
         name="tenant-container-restart",
     ),
+    path(
+        "containers/<uuid:uuid>/output", containers.Output.as_view(), name="tenant-container-output"
+    ),
     path("images", images.Images.as_view(), name="tenant-images"),
     path("images/<uuid:uuid>", images.OneImage.as_view(), name="tenant-image"),
     path("images/<uuid:uuid>/refresh", images.RefreshImage.as_view(), name="tenant-image-refresh"),

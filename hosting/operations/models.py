@@ -196,6 +196,13 @@ class Operation(models.Model):
         return uuid
 
     @property
+    def tenant_uuid(self) -> UUID | None:
+        """Whose it is; None for what only operators see, and for everybody's images."""
+        if self.instance is not None:
+            return self.instance.container.tenant_id
+        return self.image.tenant_id if self.image is not None else None
+
+    @property
     def has_ended(self) -> bool:
         return self.state in ENDED
 

@@ -7,6 +7,7 @@ from django.db.models import Exists, Model, OuterRef, Q, QuerySet, Subquery, Tex
 from django.db.models.functions import Cast, Concat
 
 from hosting.alarms.models import Alarm
+from hosting.compute.models import Container
 from hosting.fleet.models import HostQuerySet
 from hosting.operations.models import SUBJECTS, Operation, OperationEvent, OperationQuerySet
 from tenants.models import Tenant
@@ -81,6 +82,21 @@ def active_operation_about(subject: Model) -> Operation | None:
 def journal_of(operation: Operation) -> QuerySet[OperationEvent]:
     """Oldest first."""
     return OperationEvent.objects.filter(operation=operation).order_by("pk")
+
+
+def journal_of_container(container: Container) -> QuerySet[OperationEvent]:
+    """Of all that was ever done with it, the newest first, without what only operators may read."""
+    return (
+        OperationEvent.objects.filter(operation__instance__container=container)
+        .select_related("operation")
+        .defer("private")
+        .order_by("-pk")
+    )
+
+
+def newest_operation_of_container(container: Container) -> Operation | None:
+    """What was asked of it last."""
+    return operations().filter(instance__container=container).first()
 
 
 def operation_of_key(*, requested_by: str, idempotency_key: str) -> Operation | None:

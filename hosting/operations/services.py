@@ -22,6 +22,7 @@ from hosting.operations.models import (
     OperationQuerySet,
     subject_name,
 )
+from hosting.operations.notices import tell_of, tell_of_all
 
 # Of one queue, at each sweep: more than the workers could take up before the next one.
 _MOST_AT_ONCE = 500
@@ -58,6 +59,7 @@ def request(
     except IntegrityError as error:
         return _already_there(operation, error)
     ring_on_commit([(operation.uuid, kind)])
+    tell_of(operation)
     return Operation.objects.get(pk=operation.pk)
 
 
@@ -128,6 +130,7 @@ def cancel(operation: Operation, *, requested_by: str) -> bool:
         if not fresh.update(cancel_requested_at=Now()):
             return False
         OperationEvent.objects.note(operation, What.CANCEL_REQUESTED, f"by {requested_by}")
+        tell_of(operation)
         return wake(operation)
 
 
@@ -200,6 +203,7 @@ def supersede(
             superseded_by=successor, cancel_requested_at=Coalesce("cancel_requested_at", Now())
         )
         wake(old)
+        tell_of(old)
         return Operation.objects.get(pk=successor.pk)
 
 
@@ -237,6 +241,7 @@ def hand_over(operations: OperationQuerySet, to: Operation) -> int:
         )
         # One of them may have had a successor in waiting, such as a deletion: that wish still stands.
         promote_successors(theirs)
+        tell_of_all(theirs)
         return len(ended)
 
 

@@ -9,6 +9,7 @@ import pytest
 from hosting.api.tests.conftest import World
 from hosting.catalog.tests.makers import make_image
 from hosting.compute.models import Container
+from hosting.compute.output import append_lines
 from hosting.fleet.tests.makers import make_vm
 from hosting.operations.models import Operation
 from tenants.models import Tenant
@@ -136,3 +137,30 @@ def test_an_image_is_asked_for_by_reference(world: World) -> None:
     assert (told["name"], told["digest"], told["is_everybodys"]) == ("app", None, False)
     bad = member.post(path, {"name": "bad", "reference": "two words"})
     assert bad.json()["code"] == "invalid_request"
+
+
+def test_the_newest_lines_that_it_wrote_are_told_oldest_first(world: World) -> None:
+    append_lines(world.instance.pk, ["one", "two", "<b>three</b>"])
+    address = world.address("tenant-container-output")
+    lines = world.callers["viewer"].get(f"{address}?limit=2").json()["lines"]
+    assert [line["text"] for line in lines] == ["two", "<b>three</b>"]
+    assert lines[0]["cursor"] < lines[1]["cursor"]
+    assert lines[0]["at"].endswith("Z")
+
+
+def test_what_never_wrote_anything_has_no_lines(world: World) -> None:
+    told = world.callers["viewer"].get(world.address("tenant-container-output"))
+    assert told.json() == {"lines": []}
+
+
+@pytest.mark.parametrize("limit", ["0", "501", "-1", "many", "", "9" * 400, "١"])
+def test_a_number_of_lines_that_cannot_be_is_refused(world: World, limit: str) -> None:
+    address = world.address("tenant-container-output")
+    refused = world.callers["viewer"].get(f"{address}?limit={limit}")
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_request")
+
+
+def test_output_that_cannot_be_read_now_is_said_so(world: World, settings: Any) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    refused = world.callers["viewer"].get(world.address("tenant-container-output"))
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")

@@ -66,6 +66,7 @@ EXPECTED: dict[Route, dict[str, int]] = {
     ("POST", "tenant-container-start"): statuses(OPERATING, 202),
     ("POST", "tenant-container-stop"): statuses(OPERATING, 202),
     ("POST", "tenant-container-restart"): statuses(OPERATING, 202),
+    ("GET", "tenant-container-output"): statuses(LOOKING, 200),
     ("GET", "tenant-images"): statuses(LOOKING, 200),
     ("POST", "tenant-images"): statuses(OPERATING, 202),
     ("GET", "tenant-image"): statuses(LOOKING, 200),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from uuid import UUID
 
 from django.db import transaction
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -13,17 +14,33 @@ from hosting.api.callers import actor_of
 from hosting.api.idempotency import once_per_key
 from hosting.api.pages import Pages
 from hosting.api.preconditions import etag_of, require_match
-from hosting.api.serializers import ContainerIn, ContainerOut, OperationOut, ResizeIn
+from hosting.api.serializers import ContainerIn, ContainerOut, OperationOut, OutputOut, ResizeIn
 from hosting.api.views.base import TenantView
 from hosting.catalog.selectors import find_image
 from hosting.compute import services
 from hosting.compute.choices import RestartPolicy
 from hosting.compute.models import Container
+from hosting.compute.output import MOST_LINES, last_lines
 from hosting.compute.selectors import containers_of, find_container, observe
 from hosting.compute.services import Sizes
+from hosting.errors import InvalidRequest
 from hosting.operations.models import Operation
 
 ACCEPTED = {202: OperationOut}
+_NUMBER = re.compile(r"[0-9]{1,9}\Z")
+LIMIT = OpenApiParameter(
+    "limit",
+    {"type": "integer", "minimum": 1, "maximum": MOST_LINES, "default": 100},
+    description="How many lines at most.",
+)
+
+
+def limit_of(request: Request) -> int:
+    """Raises InvalidRequest."""
+    asked = request.GET.get("limit", "100")
+    if not _NUMBER.match(asked) or not 1 <= int(asked) <= MOST_LINES:
+        raise InvalidRequest(f"limit: a whole number from 1 to {MOST_LINES}.")
+    return int(asked)
 
 
 class Containers(TenantView):
@@ -92,6 +109,16 @@ class OneContainer(ContainerView):
             container=self.held(uuid), requested_by=actor_of(request)
         )
         return self.accepted(operation)
+
+
+class Output(TenantView):
+    @extend_schema(parameters=[LIMIT], responses=OutputOut)
+    def get(self, request: Request, slug: str, uuid: UUID) -> Response:
+        """Its newest lines of output. Some hundreds are kept, for a week at most."""
+        most = limit_of(request)
+        instance = observe(find_container(tenant=self.tenant, uuid=uuid)).instance
+        lines = last_lines(instance.pk, most) if instance is not None else []
+        return Response(OutputOut({"lines": lines}).data)
 
 
 class _Verb(ContainerView):

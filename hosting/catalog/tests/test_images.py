@@ -1,11 +1,20 @@
+from typing import Any
 from uuid import UUID
 
 import pytest
 from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
 
-from hosting.catalog.choices import DiskState
+from hosting.catalog.choices import DiskState, ImageState
 from hosting.catalog.models import GoldenDisk, Image
-from hosting.catalog.selectors import find_image, golden_disks_of, images, images_of
+from hosting.catalog.selectors import (
+    find_image,
+    golden_disks_of,
+    images,
+    images_of,
+    images_with_news,
+    observe_image,
+)
 from hosting.catalog.services import import_image, refresh_image, remove_image
 from hosting.catalog.tests.makers import make_golden_disk, make_image, make_version
 from hosting.compute.tests.makers import make_container
@@ -173,3 +182,54 @@ def test_a_disk_is_needed_while_an_image_or_a_container_is_made_of_it() -> None:
     assert not GoldenDisk.objects.all().needless()
     type(container).objects.filter(pk=container.pk).delete_at_last()
     assert list(GoldenDisk.objects.all().needless()) == [disk]
+
+
+# ------------------------------------------------------------------------------------ as people look at it
+
+
+def end(operation: Operation, state: State, error: str = "") -> None:
+    Operation.objects.filter(pk=operation.pk).update(state=state, error=error, ended_at=Now())
+
+
+def test_an_image_is_importing_until_it_is_ready(tenant: Tenant) -> None:
+    image, operation = ask(tenant)
+    assert observe_image(image).state == ImageState.IMPORTING
+    end(operation, State.SUCCEEDED)
+    image.current = make_version(image)
+    assert observe_image(image).state == ImageState.READY
+
+
+def test_a_failed_import_says_why(tenant: Tenant) -> None:
+    image, operation = ask(tenant)
+    end(operation, State.FAILED, "The registry has no such image.")
+    seen = observe_image(image)
+    assert (seen.state, seen.trouble) == (ImageState.FAILED, "The registry has no such image.")
+
+
+def test_a_refresh_that_fails_leaves_the_image_ready_and_says_why(tenant: Tenant) -> None:
+    image = make_image(tenant)
+    end(refresh_image(image=image, requested_by="user:alice"), State.FAILED, "No.")
+    seen = observe_image(image)
+    assert (seen.state, seen.trouble, seen.is_busy) == (ImageState.READY, "No.", False)
+
+
+def test_an_image_of_which_nothing_is_shown_but_itself_is_on_its_way(tenant: Tenant) -> None:
+    assert observe_image(make_image(None, imported=False)).state == ImageState.IMPORTING
+
+
+def test_a_list_with_news_costs_two_queries_however_long(
+    tenant: Tenant, django_assert_num_queries: Any
+) -> None:
+    used = make_image(tenant)
+    make_container(tenant, version=used.current)
+    make_container(make_tenant(), version=used.current)
+    for number in range(3):
+        ask(tenant, f"new{number}")
+    end(Operation.objects.filter(image__name="new2").get(), State.FAILED, "first")
+    refresh_image(image=Image.objects.get(name="new2"), requested_by="user:alice")
+    with django_assert_num_queries(2):
+        seen = [observe_image(image) for image in images_with_news(tenant)]
+        states = {one.image.name: one.state for one in seen}
+    assert states.pop(used.name) == ImageState.READY
+    assert set(states.values()) == {ImageState.IMPORTING}
+    assert {one.image.container_count for one in seen} == {0, 1}  # type: ignore[attr-defined]

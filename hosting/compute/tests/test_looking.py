@@ -8,7 +8,15 @@ from django.db.models.functions import Now
 from hosting.compute import selectors
 from hosting.compute.choices import DesiredState, Status
 from hosting.compute.models import Container
-from hosting.compute.selectors import containers_of, find_container, instances_on, observe
+from hosting.compute.selectors import (
+    containers_of,
+    count_by_status,
+    find_container,
+    in_status,
+    instances_on,
+    observe,
+    tenants_of_instances,
+)
 from hosting.compute.services import create_container, delete_container
 from hosting.compute.tests.makers import make_container, make_instance
 from hosting.errors import NotFound
@@ -28,7 +36,10 @@ def tenant(db: None) -> Tenant:
 
 
 def seen(container: Container) -> Status:
-    return observe(find_container(tenant=container.tenant, uuid=container.pk)).status
+    """As one container, and as a list narrowed by the database says it: never two answers."""
+    status = observe(find_container(tenant=container.tenant, uuid=container.pk)).status
+    assert container in in_status(containers_of(container.tenant), status)
+    return status
 
 
 def test_another_tenants_container_is_not_there(tenant: Tenant) -> None:
@@ -105,3 +116,31 @@ def test_creating_shows_at_once(tenant: Tenant) -> None:
     image = make_container(tenant).version.image
     container, _ = create_container(tenant=tenant, name="web", image=image, requested_by="t")
     assert seen(container) == Status.CREATING
+
+
+def test_an_operation_that_tenants_have_no_word_for_is_unknown_everywhere(tenant: Tenant) -> None:
+    instance = make_instance(tenant)
+    Operation.objects.create(kind="instance.novel", instance=instance, requested_by="t")
+    assert seen(instance.container) == Status.UNKNOWN
+
+
+def test_statuses_are_counted_by_one_query(tenant: Tenant, django_assert_num_queries: Any) -> None:
+    host = make_host()
+    for power_state in ("Running", "Running", "Halted"):
+        instance = make_instance(tenant, host=host)
+        make_vm(host.pool, instance_uuid=instance.pk, power_state=power_state)
+    make_container(make_tenant())
+    with django_assert_num_queries(1):
+        assert count_by_status(containers_of(tenant)) == {Status.RUNNING: 2, Status.EXITED: 1}
+
+
+def test_whose_instances_are_is_one_question(
+    tenant: Tenant, django_assert_num_queries: Any
+) -> None:
+    mine, too = make_instance(tenant), make_instance(tenant)
+    theirs = make_instance()
+    with django_assert_num_queries(1):
+        assert tenants_of_instances([mine.pk, too.pk]) == {tenant.pk}
+    assert theirs.container.tenant_id in tenants_of_instances([mine.pk, theirs.pk])
+    with django_assert_num_queries(0):
+        assert tenants_of_instances([]) == set()
