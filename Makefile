@@ -103,6 +103,10 @@ beat: .installed-local ## Celery's clock
 follow: .installed-local ## The follower of one pool: make follow ARGS="<pool name>"
 	$(BIN)/python manage.py follow $(ARGS)
 
+.PHONY: relay
+relay: .installed-local ## The console relay of one pool: make relay ARGS="<pool name>"
+	$(BIN)/python manage.py relay $(ARGS)
+
 .PHONY: lab
 lab: .installed-local ## The simulated pool alone: make lab ARGS="--hosts 8 --state lab.state"
 	$(BIN)/python -m deploy.lab $(ARGS)

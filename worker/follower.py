@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 from uuid import UUID, uuid4
 
 import structlog
@@ -243,12 +243,16 @@ class Follower:
             self._log.warning("lead_not_given_up", error=str(error).strip())
 
 
+class Interruptible(Protocol):
+    def interrupt(self) -> None: ...
+
+
 @contextmanager
-def stopping_on_signals(follower: Follower) -> Iterator[None]:
-    """SIGTERM and SIGINT end the follower cleanly. In the main thread only."""
+def stopping_on_signals(running: Interruptible) -> Iterator[None]:
+    """SIGTERM and SIGINT end what runs cleanly. In the main thread only."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        follower.interrupt()
+        running.interrupt()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -300,7 +300,7 @@ async def rebuild(lab: Lab, vm: Row, machine: Machine) -> None:
     machine.domains.pop(vm.uuid)
     vm_disks.close_disks(lab, vm)
     await vm_disks.open_disks(lab, vm, machine)
-    guest = Guest(lab, vm, machine.guest_ended, old.console if old is not None else None)
+    guest = Guest(lab, vm, machine.guest_ended)
     machine.domains[vm.uuid] = guest
     attach_devices(lab, vm, machine)
     show_started(lab, vm, machine, guest, paused=False)

@@ -148,19 +148,13 @@ class Console:
 class Guest:
     """One domain's guest. It outlives a move to another machine; a reboot makes a new one."""
 
-    def __init__(
-        self,
-        lab: Lab,
-        vm: Row,
-        on_end: Callable[[Guest, End], None],
-        console: Console | None = None,
-    ) -> None:
+    def __init__(self, lab: Lab, vm: Row, on_end: Callable[[Guest, End], None]) -> None:
         self.lab = lab
         self.vm = vm
         self.behaviour = Behaviour.of(lab, vm)
         self.on_end = on_end
         """Told when the guest ends by itself."""
-        self.console = console or Console()
+        self.console = Console()
         self.console.on_input = self._answer
         self.started_at = lab.clock.now()
         self.is_up = False

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
+from uuid import UUID
+
+import structlog
+from django.db import transaction
 
 from hosting.compute.models import Instance
+from hosting.compute.output import forget_lines
 from hosting.compute.services import release_container
+from hosting.errors import Unavailable
 from worker import machines
 from worker.hypervisor.port import Hypervisor
 from worker.workflow import Done, Facts, Next, Outcome, Workflow
+
+log = structlog.get_logger(__name__)
 
 teardown = Workflow[Instance](
     "instance.teardown", subject="instance", first="retire", deadline=timedelta(minutes=15)
@@ -42,4 +51,13 @@ def unmake_disks(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Ou
 @teardown.ledger
 def release(instance: Instance, facts: Facts) -> Outcome:
     release_container(instance)
+    transaction.on_commit(partial(_forget_output, instance.pk))
     return Done()
+
+
+def _forget_output(instance: UUID) -> None:
+    try:
+        forget_lines(instance)
+    except Unavailable:
+        # Nobody can ask for it any more, and it goes by itself after a while (output.KEPT).
+        log.warning("output_not_forgotten", instance=str(instance))

@@ -5,6 +5,7 @@ by closing, so an ordinary HTTP client does not fit. Headers stay minimal: xapi 
 A redirect is followed only to a host of the pool whose certificate we hold.
 """
 
+import ssl
 from collections.abc import Mapping
 from typing import Final, cast
 from urllib.parse import urlencode, urlsplit
@@ -50,6 +51,16 @@ class Exchange:
         if self._left is not None:
             self._left -= len(piece)
         return piece
+
+    def recv_nowait(self, size: int = CHUNK_BYTES, /) -> bytes | None:
+        """What has come; None when nothing has, nothing at the end. For a stream that is `unlimited`."""
+        self._sock.setblocking(False)
+        try:
+            return self.recv(size)
+        except (ssl.SSLWantReadError, BlockingIOError):
+            return None
+        finally:
+            self._sock.setblocking(True)
 
     def sendall(self, data: bytes, /) -> None:
         self._sock.sendall(data)
