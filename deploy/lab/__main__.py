@@ -81,6 +81,12 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         help="how long something takes, of: "
         + ", ".join(f"{f.name} ({f.default:g})" for f in dataclasses.fields(Durations)),
     )
+    parser.add_argument(
+        "--config-disk",
+        type=int,
+        metavar="DEVICE",
+        help="guests tell what the JSON at the start of their disk DEVICE says they run",
+    )
     parser.add_argument("--sample-guests", action="store_true", help="make VMs in a fresh pool")
     parser.add_argument("--no-tls", action="store_true", help="plain HTTP, for looking inside")
     options = parser.parse_args(arguments)
@@ -117,6 +123,7 @@ async def _run(options: argparse.Namespace) -> int:
         memory_per_host=options.memory * GIB,
         rate=options.rate,
         seed=options.seed,
+        config_disk=options.config_disk,
         port=options.port,
         bmc_port=options.bmc_port,
         control_port=options.control_port,

@@ -14,12 +14,15 @@ down, and may end by itself. How it behaves is chosen per VM by words in other_c
                             that its interfaces are locked to)
     tell=KEY:VALUE          writes vm-data/KEY once it has booted; may be given several times
 
+In a pool whose VMs have a config disk (`--config-disk`) it also tells what it was told to run: programs.py.
+
 A guest that is frozen (paused, suspended, in migration) is out of time: its timers stand still.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -27,6 +30,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from deploy.lab.database import Row
+from deploy.lab.programs import TELL_EVERY, program_of
 
 if TYPE_CHECKING:
     from deploy.lab.lab import Lab
@@ -206,18 +210,34 @@ class Guest:
         await self._until(behaviour.boot)
         if not self.is_up:
             self._come_up()
+        end_at = math.inf if behaviour.end is None else behaviour.boot + behaviour.end_after
+        await self._work_until(end_at)
         if behaviour.end is not None:
-            await self._until(behaviour.boot + behaviour.end_after)
+            await self._until(end_at)
             self.end(behaviour.end)
 
+    async def _work_until(self, end_at: float) -> None:
+        """Give signs of life, if it was told what to run."""
+        program = program_of(self.lab, self.vm)
+        while program is not None and (age := self._age() + TELL_EVERY) < end_at:
+            await self._until(age)
+            self.say(program.sign_of_life(self.lab.clock.now() - self.started_at))
+
+    def _age(self) -> float:
+        """Seconds that it has lived, without those in which it was frozen."""
+        return self._lived + self.lab.clock.now() - self._resumed_at
+
     async def _until(self, age: float) -> None:
-        left = age - self._lived - (self.lab.clock.now() - self._resumed_at)
+        left = age - self._age()
         if left > 0:
             await self.lab.clock.sleep(left)
 
     def _come_up(self) -> None:
         self.is_up = True
         self.say(f"{self.vm.name_label} is up")
+        program = program_of(self.lab, self.vm)
+        for line in program.opening() if program is not None else ():
+            self.say(line)
         if self.behaviour.drivers:
             self.report()
         for key, value in self.behaviour.vm_data:

@@ -59,6 +59,8 @@ class Config:
     rate: float = 1.0
     wrong_password_delay: float = 2.0
     guest_boot_seconds: float = 2.0
+    config_disk: int | None = None
+    """Device number of the disk that says what a guest is to run (`programs`); None: no such disks."""
     durations: Durations = field(default_factory=Durations)
     storage: StorageTimes = field(default_factory=StorageTimes)
     base_copies: bool = True
