@@ -2,7 +2,8 @@
 
 One thread, one selector. Each child leads a process group of its own, so that Ctrl-C reaches the
 supervisor alone and a stopped child takes its own children along; and each is tied to the supervisor's
-life by the kernel (deploy/local/leash.py). Why not a ready-made one: docs/design/0001-demo-supervisor.md.
+life by the kernel (deploy/local/leash.py). A child is a program, or a copy of the supervisor that runs a
+function (deploy/demo/fork.py). Why not a ready-made one: docs/design/0001-demo-supervisor.md.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from deploy.demo.console import Console
+from deploy.demo.fork import Fork
 from deploy.local.leash import acting_as, leash
 
 # Seconds.
@@ -38,10 +40,11 @@ class GaveUp(Exception):
 
 @dataclass(frozen=True)
 class Child:
-    """A program to run, and how it likes to be stopped."""
+    """A program to run, or a function in a copy of this process, and how it likes to be stopped."""
 
     name: str
-    argv: Sequence[str]
+    argv: Sequence[str] = ()
+    run: Callable[[], None] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "/"
     account: str | None = None
@@ -54,6 +57,8 @@ class Child:
     inherits: tuple[int, ...] = ()
     # What a quiet child says is shown only when it ends unasked.
     quiet: bool = False
+    # Whether its process number is told at each start.
+    announced: bool = False
 
 
 class _Running:
@@ -63,7 +68,7 @@ class _Running:
         self.child = child
         self.once = once
         self.code: int | None = None
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Fork | None = None
         self.started = 0.0
         self.pause = _FIRST_PAUSE
         self.due: float | None = None
@@ -118,13 +123,21 @@ class Supervisor:
 
     def run(self, child: Child, *, seconds: float) -> None:
         """Run `child` once, to its end, beside the others. Raises GaveUp unless it succeeds."""
+        self.begin(child)(seconds)
+
+    def begin(self, child: Child) -> Callable[[float], None]:
+        """Run `child` once; what is answered waits for its end so many seconds, and raises as `run` does."""
         running = _Running(child, once=True)
         self._children.append(running)
         self._spawn(running)
-        self.wait_until(lambda: running.code is not None, child.name, seconds=seconds)
-        self._children.remove(running)
-        if running.code:
-            raise GaveUp(f"{child.name} failed ({_ending(running.code)})")
+
+        def finish(seconds: float) -> None:
+            self.wait_until(lambda: running.code is not None, child.name, seconds=seconds)
+            self._children.remove(running)
+            if running.code:
+                raise GaveUp(f"{child.name} failed ({_ending(running.code)})")
+
+        return finish
 
     def wait_until(self, holds: Callable[[], bool], what: str, *, seconds: float) -> None:
         """Serve the children until `holds`. Raises GaveUp when that takes too long, Stopped."""
@@ -142,6 +155,13 @@ class Supervisor:
             if running.child.name == name
             for line in running.opening
         )
+
+    def number_of(self, name: str) -> int | None:
+        """The process that the child `name` is now; None while it is none."""
+        for running in self._children:
+            if running.child.name == name and running.process is not None:
+                return running.process.pid
+        return None
 
     def forever(self) -> NoReturn:
         """Serve the children until someone asks us to stop; raises Stopped then."""
@@ -167,22 +187,12 @@ class Supervisor:
         running.due, running.rest, running.opening = None, b"", []
         running.latest.clear()
         running.started = time.monotonic()
-        running.process = subprocess.Popen(
-            child.argv,
-            env={**os.environ, **child.environment},
-            cwd=child.cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=child.inherits,
-            process_group=0,
-            # Safe here: this process has a single thread.
-            preexec_fn=leash(child.death_signal),
-            **acting_as(child.account),
-        )
+        running.process = _start(child)
         assert running.process.stdout is not None
         os.set_blocking(running.process.stdout.fileno(), False)
         self._selector.register(running.process.stdout, selectors.EVENT_READ, running)
+        if child.announced:
+            self.console.says(child.name, f"process {running.process.pid}")
 
     def _hear(self, seconds: float) -> None:
         for key, _ in self._selector.select(seconds):
@@ -230,7 +240,9 @@ class Supervisor:
         assert process is not None
         self._drain(running)
         _kill_group(process.pid)
-        running.process, running.code = None, process.returncode
+        code = process.returncode
+        assert code is not None
+        running.process, running.code = None, code
         if running.once:
             return
         for line in running.latest:
@@ -239,7 +251,7 @@ class Supervisor:
             running.pause = _FIRST_PAUSE
         running.due = now + running.pause
         self.console.complain(
-            f"{running.child.name} ended ({_ending(process.returncode)});"
+            f"{running.child.name} ended ({_ending(code)});"
             f" starting it again in {running.pause:g} s"
         )
         running.pause = min(running.pause * 2, _LONGEST_PAUSE)
@@ -271,6 +283,32 @@ class Supervisor:
                     _kill_group(process.pid)
                     running.process = None
                     alive.remove(running)
+
+
+def _start(child: Child) -> "subprocess.Popen[bytes] | Fork":
+    # Forking, and running Python in between, is safe here: this process has a single thread.
+    tie = leash(child.death_signal)
+    if child.run is not None:
+        return Fork(
+            child.run,
+            name=child.name,
+            environment=child.environment,
+            cwd=child.cwd,
+            inherits=child.inherits,
+            tie=tie,
+        )
+    return subprocess.Popen(
+        child.argv,
+        env={**os.environ, **child.environment},
+        cwd=child.cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=child.inherits,
+        process_group=0,
+        preexec_fn=tie,
+        **acting_as(child.account),
+    )
 
 
 def _kill_group(leader: int) -> None:

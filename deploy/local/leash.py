@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TypedDict
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # linux/prctl.h
 
 
 def leash(death_signal: signal.Signals = signal.SIGKILL) -> Callable[[], None] | None:
@@ -29,6 +29,12 @@ def leash(death_signal: signal.Signals = signal.SIGKILL) -> Callable[[], None] |
             os._exit(1)
 
     return tie
+
+
+def call_itself(name: str) -> None:
+    """Be listed under `name` by ps and top, of which Linux takes 15 bytes; elsewhere nothing happens."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 class As(TypedDict, total=False):
