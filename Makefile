@@ -6,8 +6,11 @@ MAKEFLAGS += --no-print-directory
 # The moment this was called: `make demo` prints how long it took.
 BEGAN := $(shell date +%s.%N 2>/dev/null)
 # The newest Python that is 3.11 or later.
-PYTHON ?= $(firstword $(foreach name,python3.14 python3.13 python3.12 python3.11 python3 python,\
-	$(shell command -v $(name) >/dev/null 2>&1 && $(name) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+ifndef PYTHON
+PYTHON := $(shell for name in python3.14 python3.13 python3.12 python3.11 python3 python; do \
+	$$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& echo $$name && break; done)
+endif
 BIN := .venv/bin
 CODE := manage.py conftest.py hosting tenants frontend worker deploy benchmarks
 # What the tools are told of the settings; the demonstration and the tests make their own.

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / ".demo"
 # A socket's address holds 107 characters, ours end in "/.s.PGSQL.5432".
 _LONGEST_SOCKET_FOLDER = 90
 # No signs: a person selects it with a double click, a command line takes it for no option.
@@ -25,7 +26,7 @@ class InUse(Exception):
 class Place:
     """Everything a demonstration keeps."""
 
-    def __init__(self, folder: Path = ROOT / ".demo") -> None:
+    def __init__(self, folder: Path = FOLDER) -> None:
         self.folder = folder
 
     @contextmanager
@@ -48,14 +49,26 @@ class Place:
 
     def secret(self, name: str, characters: int = 20) -> str:
         """Random letters and digits, made at the first request and kept, readable by us alone."""
-        file = self.path(name)
-        with contextlib.suppress(FileNotFoundError):
-            return file.read_text(encoding="utf-8").strip()
-        value = "".join(secrets.choice(_LETTERS) for _ in range(characters))
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(value + "\n")
+        value = self.kept(name)
+        if value is None:
+            value = "".join(secrets.choice(_LETTERS) for _ in range(characters))
+            self.keep(name, value)
         return value
+
+    def keep(self, name: str, text: str) -> None:
+        """Write `text` down, readable by us alone; never half of it."""
+        fresh = self.path(f"{name}.new")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text + "\n")
+        fresh.replace(self.path(name))
+
+    def kept(self, name: str) -> str | None:
+        """What was written down under `name`."""
+        try:
+            return self.path(name).read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
 
     def ports(self, wanted: dict[str, tuple[str, int]]) -> dict[str, int]:
         """A free port for each name: last time's, else the wanted (address, port) or one soon after it, else any."""

@@ -1,9 +1,11 @@
 """What runs in a demonstration: the processes of docs/architecture.md, each once."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
+from deploy.demo import ours
 from deploy.demo.place import ROOT
 from deploy.demo.supervisor import Child
 from deploy.local.service import Service
@@ -12,6 +14,8 @@ LAB_POOL = "lab"
 LAB_HOSTS = 4
 LAB_COORDINATOR = "127.0.64.1"
 WEB_ADDRESS = "127.0.0.1"
+# The device at which a VM of ours has the disk that says what it runs (worker/machines.py).
+CONFIG_DISK = 1
 # Stages: what stands on something else is stopped before it.
 _SERVERS, _LAB, _OURS = 0, 1, 2
 
@@ -29,6 +33,11 @@ def server(service: Service) -> Child:
     )
 
 
+def preparation(service: Service) -> Child:
+    """What the service needs on disk is made; ends by itself."""
+    return Child(name=service.name, run=service.prepare, stage=_SERVERS)
+
+
 def lab(
     *, port: int, control_port: int, bmc_port: int, state: str, info: str, password_file: str
 ) -> Child:
@@ -41,7 +50,7 @@ def lab(
             # The same at each start: controllers that were set for hosts have to stay good.
             *("--bmc-port", str(bmc_port)),
             *("--state", state, "--info", info, "--password-file", password_file),
-            "--sample-guests",
+            *("--config-disk", str(CONFIG_DISK), "--sample-guests"),
         ],
         cwd=str(ROOT),
         stage=_LAB,
@@ -49,59 +58,44 @@ def lab(
     )
 
 
-def web(environment: Mapping[str, str], listener: int) -> Child:
-    """The web process on the listening socket of that number; who comes before it serves, waits."""
-    argv = [
-        *("-m", "uvicorn", "hosting.asgi:application", "--fd", str(listener)),
-        *("--no-access-log", "--log-level", "warning"),
-        # Seconds: live pages hold their answer open, and would hold the stop.
-        *("--timeout-graceful-shutdown", "2"),
+def registry(*, port: int) -> Child:
+    """The OCI registry with the lab's two images."""
+    return Child(
+        name="registry",
+        argv=[sys.executable, "-u", "-m", "deploy.lab.registry", "--port", str(port)],
+        cwd=str(ROOT),
+        stage=_LAB,
+        quiet=True,
+    )
+
+
+def web(listener: int) -> Child:
+    return _ours("web", partial(ours.web, listener), inherits=(listener,))
+
+
+def of_the_pool(pool: str) -> list[Child]:
+    """Its follower, and the relay of its consoles."""
+    return [
+        _ours("follower", partial(ours.command, "follow", pool)),
+        _ours("relay", partial(ours.command, "relay", pool)),
     ]
-    return replace(_ours("web", argv, environment), inherits=(listener,))
 
 
-def follower(environment: Mapping[str, str], pool: str) -> Child:
-    return _ours("follower", ["manage.py", "follow", pool], environment)
-
-
-def workers(environment: Mapping[str, str]) -> list[Child]:
+def workers(schedule: Path) -> list[Child]:
     """A worker per queue, and the clock."""
     return [
-        _worker("tenant", environment, concurrency=2),
-        _worker("recovery", environment, concurrency=1),
-        _worker("images", environment, concurrency=1),
-        _ours(
-            "beat",
-            [*_CELERY, "beat", *_QUIET, "--schedule", ".demo/beat", "--pidfile="],
-            environment,
-        ),
+        _ours("tenant", partial(ours.worker, "tenant", 2)),
+        # Dispatch goes on while hosts that hang are asked.
+        _ours("recovery", partial(ours.worker, "recovery", 2)),
+        _ours("images", partial(ours.worker, "images", 1)),
+        _ours("beat", partial(ours.beat, str(schedule))),
     ]
 
 
-def setup(environment: Mapping[str, str]) -> Child:
-    """Migrations, the operator's login, the pool's enrolment; ends by itself."""
-    return _ours("setup", ["-m", "deploy.demo.setup"], environment)
+def step(name: str, run: Callable[[], None]) -> Child:
+    """Something of ours that ends by itself."""
+    return Child(name=name, run=run, cwd=str(ROOT), stage=_OURS)
 
 
-_CELERY = ["-m", "celery", "--app", "hosting", "--quiet", "--workdir", str(ROOT)]
-_QUIET = ["--loglevel", "WARNING"]
-# Whoever runs a demonstration as root has been told enough by PostgreSQL's note.
-_AS_ROOT = "ignore:You're running the worker with superuser privileges"
-
-
-def _worker(queue: str, environment: Mapping[str, str], *, concurrency: int) -> Child:
-    argv = [
-        *(*_CELERY, "worker", *_QUIET, "--queues", queue, "--concurrency", str(concurrency)),
-        *("--hostname", f"{queue}@%h", "--without-gossip", "--without-mingle"),
-    ]
-    return _ours(queue, argv, {**environment, "PYTHONWARNINGS": _AS_ROOT})
-
-
-def _ours(name: str, argv: Sequence[str], environment: Mapping[str, str]) -> Child:
-    return Child(
-        name=name,
-        argv=[sys.executable, "-u", *argv],
-        environment=environment,
-        cwd=str(ROOT),
-        stage=_OURS,
-    )
+def _ours(name: str, run: Callable[[], None], inherits: tuple[int, ...] = ()) -> Child:
+    return Child(name=name, run=run, cwd=str(ROOT), stage=_OURS, inherits=inherits, announced=True)

@@ -39,21 +39,19 @@ with Place(Path({str(tmp_path)!r})).locked():
 
 
 def test_a_second_demonstration_is_told_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("deploy.demo.__main__.Place", lambda: Place(tmp_path))
     with Place(tmp_path).locked():
-        assert main(["up"]) == 1
-        assert main(["reset"]) == 1
+        assert main(["--folder", str(tmp_path), "up"]) == 1
+        assert main(["--folder", str(tmp_path), "reset"]) == 1
     assert "runs here already" in capsys.readouterr().out
 
 
-def test_reset_forgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reset_forgets(tmp_path: Path) -> None:
     place = Place(tmp_path / "demo")
-    monkeypatch.setattr("deploy.demo.__main__.Place", lambda: place)
     with place.locked():
         place.secret("word")
-    assert main(["reset"]) == 0
+    assert main(["--folder", str(place.folder), "reset"]) == 0
     assert not place.folder.exists()
 
 
@@ -64,6 +62,15 @@ def test_a_secret_stays_the_same_and_ours(tmp_path: Path) -> None:
     assert word.isalnum()
     assert place.secret("word", 20) == word
     assert stat.S_IMODE(place.path("word").stat().st_mode) == 0o600
+
+
+def test_what_is_kept_is_whole_and_ours(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    assert place.kept("note") is None
+    for text in ("first", "second"):
+        place.keep("note", text)
+        assert place.kept("note") == text
+    assert stat.S_IMODE(place.path("note").stat().st_mode) == 0o600
 
 
 def test_ports_stay_while_they_are_free(tmp_path: Path) -> None:
