@@ -143,6 +143,8 @@ class Demonstration:
             "SECRET_KEY": place.secret("secret-key", 64),
             "DJANGO_SETTINGS_MODULE": "hosting.settings",
             "DEMO_POOL": os.environ.get("XAPI_POOL_NAME", processes.LAB_POOL),
+            # Whoever tries it waits for it.
+            "HOST_SILENCE_SECONDS": os.environ.get("HOST_SILENCE_SECONDS", "30"),
             "IMAGE_SPOOL": os.environ.get("IMAGE_SPOOL", str(spool)),
             "IMAGE_ALLOWED_NETWORKS": _with(
                 "IMAGE_ALLOWED_NETWORKS", f"{processes.WEB_ADDRESS}/32"
