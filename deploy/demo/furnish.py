@@ -183,20 +183,26 @@ def _set_power_switches(lab: Mapping[str, Any]) -> None:
     """Tell of every host's management controller, so that a failed one can be fenced."""
     for told in lab["hosts"]:
         host = Host.objects.filter(pk=told["uuid"]).first()
-        if host is None or _is_set(host, told["bmc"], lab["bmc_password"]):
+        if host is None:
             continue
         try:
             certificate = see_bmc_certificate(told["bmc"], None)
             account = Account(
                 told["bmc"], lab["bmc_username"], lab["bmc_password"], certificate.pem
             )
-            set_bmc(host, account, actor=ACTOR)
+            # Asked again, one that was left switched off would be taken for another machine's.
+            if not _is_set(host, account):
+                set_bmc(host, account, actor=ACTOR)
         except BmcRefused as refusal:
             print(f"{host}: {refusal}", flush=True)
 
 
-def _is_set(host: Host, url: str, password: str) -> bool:
-    return host.bmc_url.startswith(f"{url}/") and host.bmc_password == password
+def _is_set(host: Host, account: Account) -> bool:
+    return (
+        host.bmc_url.startswith(f"{account.url}/")
+        and host.bmc_password == account.password
+        and host.bmc_certificate == account.certificate
+    )
 
 
 def _busy_host(seen: Iterable[Observed]) -> str:

@@ -65,7 +65,7 @@ class LabServer:
         if self.sides:
             config = self.lab.config
             self.control = await start_control(self.lab, "127.0.0.1", config.control_port)
-            self.bmcs = await start_bmcs(self.lab, config.bmc_port)
+            self.bmcs = await start_bmcs(self.lab, config.bmc_port, *self._bmc_certificate())
         self._periodic = [asyncio.ensure_future(self.lab.run())]
         if self.state is not None:
             self._periodic.append(asyncio.ensure_future(self._keep_saved(self.state)))
@@ -80,6 +80,16 @@ class LabServer:
                 self.state.set_fact(name, kept)
             _, internal = make_certificate(f"{machine.name}-internal", machine.address)
             record(self.lab, machine.host, "host_internal", internal)
+        key, certificate = kept
+        return key, certificate
+
+    def _bmc_certificate(self) -> tuple[str, str]:
+        """Key and certificate of all management controllers, kept too: clients pin it."""
+        kept = self.state.fact("certificate:bmc") if self.state is not None else None
+        if kept is None:
+            kept = make_certificate("bmc", self.lab.coordinator.address)
+            if self.state is not None:
+                self.state.set_fact("certificate:bmc", kept)
         key, certificate = kept
         return key, certificate
 

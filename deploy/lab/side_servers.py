@@ -14,7 +14,6 @@ import uvicorn
 from starlette.applications import Starlette
 
 from deploy.lab.bmc import bmc_application
-from deploy.lab.certificates import make_certificate
 from deploy.lab.control import control_application
 
 if TYPE_CHECKING:
@@ -67,14 +66,13 @@ async def start_control(lab: Lab, address: str, port: int) -> SideServer:
     return server
 
 
-async def start_bmcs(lab: Lab, port: int) -> SideServer:
+async def start_bmcs(lab: Lab, port: int, key: str, certificate: str) -> SideServer:
     """One listening socket a host, at the host's address; fills in `Machine.bmc_port`."""
     sockets = []
     for machine in lab.machines.values():
         listening = _listen(machine.address, port)
         port = machine.bmc_port = listening.getsockname()[1]
         sockets.append(listening)
-    key, certificate = make_certificate("bmc", lab.coordinator.address)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "bmc.pem")
         path.touch(0o600)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import ssl
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,24 @@ def test_a_vm_that_said_running_without_a_domain_is_halted_when_the_lab_goes_on(
         return state
 
     assert asyncio.run(run()) == "Halted"
+
+
+def test_management_controllers_keep_their_certificate(tmp_path: Path) -> None:
+    """Clients pin it."""
+
+    async def shown() -> str:
+        server = await start_on_a_free_port(
+            config(), tls=False, sides=True, state=StateFile(tmp_path / "s")
+        )
+        machine = server.lab.coordinator
+        try:
+            return await asyncio.to_thread(
+                ssl.get_server_certificate, (machine.address, machine.bmc_port), timeout=10
+            )
+        finally:
+            await server.stop()
+
+    assert asyncio.run(shown()) == asyncio.run(shown())
 
 
 def test_a_pool_of_another_size_is_refused(tmp_path: Path) -> None:
