@@ -67,8 +67,8 @@ def _lab(
     control, host = environment["LAB_CONTROL"], furnished.get("host") or "h3"
     return f"""\
       switch a host off    curl {_JSON} -d '{{"state": "off"}}' {control}/hosts/{host}/power
-                           After a minute of silence {host} is suspected, then fenced by its BMC; after
-                           a minute and a half its containers run elsewhere. Watch it on
+                           After half a minute of silence {host} is suspected and fenced by its BMC;
+                           after a minute its containers run elsewhere. Watch it on
                            {address}/console/
                            "on" powers it again; the console takes it back into service.
       ask the pool         {environment["XAPI_URL"]}, root / {place.secret("lab-password")}
