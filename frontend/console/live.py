@@ -12,8 +12,10 @@ from uuid import UUID
 
 import redis.asyncio
 import structlog
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
+from django.db import close_old_connections
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.views.decorators.http import require_safe
 from redis.exceptions import RedisError
@@ -71,8 +73,9 @@ def _stream(channels: str) -> StreamingHttpResponse:
 
 async def notices(channels: str) -> AsyncGenerator[bytes, None]:
     """One `changed` event a notice on channels of this pattern, merged where they come thick; comments
-    when it is quiet.
+    when it is quiet. Whoever is told holds no connection to the database meanwhile.
     """
+    await sync_to_async(close_old_connections)()
     while True:
         try:
             async with aclosing(_listen(channels)) as heard:

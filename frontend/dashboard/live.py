@@ -7,13 +7,11 @@ there when they commit a step, and followers when they mirror a VM.
 from __future__ import annotations
 
 from asgiref.sync import sync_to_async
-from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.views.decorators.http import require_safe
 
 from frontend.console.live import notices
 from hosting.errors import NotFound
-from tenants.models import Tenant, User
 from tenants.notices import channel_of
 from tenants.selectors import find_tenant
 
@@ -24,21 +22,12 @@ async def tenant_events(request: HttpRequest, slug: str) -> HttpResponse | Strea
     user = await request.auser()
     if not user.is_authenticated:
         return HttpResponse(status=401)
-    tenant = await sync_to_async(_tenant_for)(user, slug)
-    if tenant is None:
+    try:
+        tenant = await sync_to_async(find_tenant)(user=user, slug=slug)
+    except NotFound:
         return HttpResponse(status=404)
     return StreamingHttpResponse(
         notices(channel_of(tenant.pk)),
         content_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
-
-
-def _tenant_for(user: User, slug: str) -> Tenant | None:
-    """The last question to the database: an open page must not hold a connection to it."""
-    try:
-        return find_tenant(user=user, slug=slug)
-    except NotFound:
-        return None
-    finally:
-        close_old_connections()
