@@ -33,8 +33,8 @@ from worker.fencing.redfish import Account
 ACTOR = "system:demo"
 GIB = 1024 * MIB
 LIMITS = {
-    "containers": 10,
-    "vcpus": 16,
+    "containers": 20,
+    "vcpus": 24,
     "memory_bytes": 8 * GIB,
     "disk_bytes": 32 * GIB,
 }
