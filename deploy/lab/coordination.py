@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from deploy.lab.database import Snapshot
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
+from deploy.lab.power import forget_work
 
 if TYPE_CHECKING:
     from deploy.lab.lab import Lab
@@ -65,16 +66,21 @@ class Coordination:
             found = member.emergency and member.looks_for is self.lab.coordinator
             if found and member.answers_coordinator:
                 self.adopt(member)
+                self.lab.spawn(self.lab.power.join_in(member))
 
-    async def become_coordinator(self, machine: Machine) -> None:
-        """Take over from this machine's copy of the database; its toolstack restarts first."""
+    async def become_coordinator(self, machine: Machine, *, has_redo_log: bool = False) -> None:
+        """Take over from this machine's copy of the database; its toolstack restarts first.
+
+        With the redo log of high availability the copy is as new as can be.
+        """
         machine.toolstack = False
         await self.lab.clock.sleep(TOOLSTACK_RESTART)
         machine.toolstack = True
         if self.lab.coordinator is not machine:
+            if has_redo_log:
+                self.sync()
             self.lab.db.restore(self.copy)
-            self.lab.tasks.forget_all()
-            self.lab.sessions.forget_all()
+            forget_work(self.lab)
             self.lab.spawn(self.lab.storage.known.scan_all())
         machine.emergency = False
         self.switch(machine)

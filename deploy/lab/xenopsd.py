@@ -94,17 +94,26 @@ class Xenopsd:
 
     def reset(self) -> None:
         """The machine starts anew: domain ids count from 1, nothing is queued."""
+        self.forget_work()
+        self._domids = itertools.count(1)
+
+    def forget_work(self) -> None:
+        """It starts again: nothing is queued; what was begun before finds that its life is over."""
         self._workers = asyncio.Semaphore(WORKERS)
         self._queues.clear()
-        self._domids = itertools.count(1)
 
     @asynccontextmanager
     async def turn(self, vm: str) -> AsyncIterator[None]:
-        """Wait for this VM's queue (`vm` is a uuid) and then for a free worker."""
+        """Wait for this VM's queue (`vm` is a uuid) and then for a free worker.
+
+        Raises CANNOT_CONTACT_HOST when the machine went down meanwhile: its queues went with it.
+        """
+        life = self.machine.life
         queue = self._queues.setdefault(vm, asyncio.Lock())
+        workers = self._workers
         try:
-            async with queue, self._workers:
-                self.check_alive(self.machine.life)
+            async with queue, workers:
+                self.check_alive(life)
                 yield
         finally:
             if not queue.locked() and self._queues.get(vm) is queue:
