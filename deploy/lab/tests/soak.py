@@ -77,6 +77,8 @@ class Tally:
     answers: collections.Counter[str] = field(default_factory=collections.Counter)
     surprises: list[str] = field(default_factory=list)
     """Answers that no daemon gives."""
+    arrivals: int = 0
+    """How often a VM began to run on a machine."""
 
     def add(self, other: Tally) -> None:
         self.calls += other.calls

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import XenAPI
 
 from deploy.lab.lab import Lab
 from deploy.lab.storage import StorageTimes
@@ -182,6 +183,31 @@ def test_a_guest_does_not_outlive_its_destroyed_suspended_vm(vms: Vms) -> None:
     assert vms.state(again) == "Halted"
 
 
+def test_a_vm_that_cannot_wake_from_its_checkpoint_is_suspended_and_nowhere(vms: Vms) -> None:
+    vm = running(vms, "h2")
+    checkpoint = asked(vms, "VM.checkpoint", vm, "asleep")
+    after(vms, 15)  # it is being woken
+    assert vms.state(vm) == "Suspended"
+    on_the_lab(vms, lambda lab: lab.machine("h2").power_off())
+    after(vms, 200)
+    assert outcome(vms, checkpoint) == "CANNOT_CONTACT_HOST"
+    assert (vms.state(vm), vms.where(vm)) == ("Suspended", "")
+    finished(vms, "VM.resume_on", vm, vms.hosts["h3"], False, False)
+    settled(vms)
+
+
+def test_a_vm_shut_down_while_it_is_checkpointed_is_not_woken(vms: Vms) -> None:
+    vm = running(vms, "h2")
+    checkpoint = asked(vms, "VM.checkpoint", vm, "asleep")
+    after(vms, 15)
+    shutdown = asked(vms, "VM.hard_shutdown", vm)
+    after(vms, 200)
+    assert outcome(vms, shutdown) == "success"
+    assert outcome(vms, checkpoint) in ("success", "VM_BAD_POWER_STATE")
+    assert (vms.state(vm), machines_running(vms, vm)) == ("Halted", [])
+    settled(vms)
+
+
 # --- hosts that go down over it
 
 
@@ -352,6 +378,26 @@ def test_vms_of_a_member_that_came_back_alone_are_halted_when_the_coordinator_is
     assert again.api.host.get_enabled(vms.hosts["h3"])
     assert vms.lab.do(inconsistencies) == []
     again.session("close")()
+
+
+def test_a_recovered_member_tells_what_it_does_not_run(vms: Vms) -> None:
+    vm = running(vms, "h3")
+    vms.api.pool.sync_database()
+    on_the_lab(vms, lambda lab: lab.coordinator.power_off())
+    on_the_lab(vms, lambda lab: lab.machine("h3").power_off())
+    on_the_lab(vms, lambda lab: lab.machine("h3").power_on())
+    after(vms, 200)
+    local = XenAPI.Session(vms.lab.urls[1])
+    local.slave_local_login_with_password(vms.lab.username, vms.lab.password)
+    local.xenapi.pool.emergency_transition_to_master()
+    after(vms, 30)
+    again = Vms(vms.lab)
+    assert again.state(vm) == "Running"
+    again.api.pool.recover_slaves()
+    after(vms, 10)
+    assert again.state(vm) == "Halted"
+    for session in (local, again.session):
+        session("close")()
 
 
 # --- high availability

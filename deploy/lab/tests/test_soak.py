@@ -55,6 +55,7 @@ async def endure() -> tuple[Tally, list[str], list[float]]:
         lab.coordinator.restart_toolstack()
         await lab.clock.advance(600.0)
         broken += [f"after a restart: {found}" for found in inconsistencies(lab)]
+        tally.arrivals = trace.arrivals
         for excerpt in trace.excerpts:
             print("What led to a violation:", excerpt, sep="\n")
         return tally, broken, sizes
@@ -69,12 +70,13 @@ def test_fifty_clients_calling_at_random_find_no_error_of_the_labs_own(
 ) -> None:
     with caplog.at_level(logging.ERROR):
         tally, broken, sizes = asyncio.run(endure())
-    print("seed", SEED)
+    print("seed", SEED, "with", tally.arrivals, "arrivals of VMs on machines")
     print("MiB resident:", *(f"{size / 2**20:.0f}" for size in sizes))
     print(tally.calls, "calls,", tally.dropped, "dropped;", tally.answers.most_common(40))
     assert not [record.getMessage() for record in caplog.records][:5]
     assert not tally.surprises[:5]
     assert not broken[:10], f"again with SOAK_SEED={SEED}"
     assert tally.calls > 20 * SECONDS
+    assert tally.arrivals > SECONDS
     assert tally.answers["ok"] > 0.2 * tally.calls
     assert max(sizes[1:]) < GROWTH * sizes[0] + (64 << 20), sizes

@@ -18,6 +18,8 @@ class Trace:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.excerpts: list[str] = []
+        self.arrivals = 0
+        """How often a VM began to run on a machine: started, resumed, rebooted or moved."""
         self._lines: deque[tuple[str, str]] = deque(maxlen=LINES_KEPT)
         self._shown: dict[str, tuple[Any, ...]] = {}
         lab.db.watchers.append(self._changed)
@@ -57,5 +59,6 @@ class Trace:
 
     def _seen(self, uuid: str, what: str) -> None:
         self._add(uuid, what)
+        self.arrivals += what.startswith("runs on") and not what.endswith("no more")
         if what.startswith("Violation"):
             self.excerpts.append(self.excerpt(uuid))
