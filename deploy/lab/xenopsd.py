@@ -76,13 +76,22 @@ RECORDED_HYPERVISOR = Hypervisor(False, False, False, False)
 """The simulated one below the recorded daemon."""
 
 
+class _Queue:
+    """Work on one VM's domain: one thing at a time, in turn."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0
+        """Who has the turn or waits for it; also one who was woken and has not begun."""
+
+
 class Xenopsd:
     """Belongs to one machine."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self._workers = asyncio.Semaphore(WORKERS)
-        self._queues: dict[str, asyncio.Lock] = {}
+        self._queues: dict[str, _Queue] = {}
         self._domids = itertools.count(1)
 
     def next_domid(self) -> int:
@@ -109,14 +118,16 @@ class Xenopsd:
         Raises CANNOT_CONTACT_HOST when the machine went down meanwhile: its queues went with it.
         """
         life = self.machine.life
-        queue = self._queues.setdefault(vm, asyncio.Lock())
+        queue = self._queues.setdefault(vm, _Queue())
         workers = self._workers
+        queue.users += 1
         try:
-            async with queue, workers:
+            async with queue.lock, workers:
                 self.check_alive(life)
                 yield
         finally:
-            if not queue.locked() and self._queues.get(vm) is queue:
+            queue.users -= 1
+            if not queue.users and self._queues.get(vm) is queue:
                 del self._queues[vm]
 
     async def work(self, seconds: float) -> None:

@@ -1,10 +1,11 @@
-"""What happened to each VM of a lab, to be read when the detector has found one running twice."""
+"""What happened to each VM of a lab, to be read when one runs twice, or is said to run nowhere."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Any
 
+from deploy.lab.classes.vm_lifecycle import is_live
 from deploy.lab.database import Row
 from deploy.lab.lab import Lab
 
@@ -13,7 +14,7 @@ _FIELDS = ("power_state", "resident_on", "current_operations")
 
 
 class Trace:
-    """Watches one lab. `excerpts` holds what led to each violation."""
+    """Watches one lab. `excerpts` holds what led to each thing that must not be."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
@@ -56,6 +57,9 @@ class Trace:
             where = host.name if host is not None else "-"
             operations = " ".join(row.current_operations.values())
             self._add(row.uuid, f"database: {row.power_state} at {where} [{operations}]")
+            if host is None and is_live(row):
+                self._add(row.uuid, f"{row.power_state} and resident nowhere")
+                self.excerpts.append(self.excerpt(row.uuid))
 
     def _seen(self, uuid: str, what: str) -> None:
         self._add(uuid, what)
