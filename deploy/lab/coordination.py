@@ -72,7 +72,7 @@ class Coordination:
 
         With the redo log of high availability the copy is as new as can be.
         """
-        machine.toolstack = False
+        self.lab.power.stop_daemons(machine)
         await self.lab.clock.sleep(TOOLSTACK_RESTART)
         machine.toolstack = True
         if self.lab.coordinator is not machine:
@@ -141,7 +141,7 @@ def emergency_reset_master(call: Call, master_address: str) -> None:
 
 
 async def _follow(call: Call, address: str) -> None:
-    call.machine.toolstack = False
+    call.lab.power.stop_daemons(call.machine)
     await call.lab.clock.sleep(TOOLSTACK_RESTART)
     call.machine.toolstack = True
     if call.lab.coordinator.address == address:

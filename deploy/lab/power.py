@@ -69,17 +69,20 @@ class Power:
     def crash_toolstack(self, machine: Machine) -> None:
         """The daemons die; domains run on and nobody answers for them."""
         if machine.powered and machine.toolstack:
-            machine.toolstack = False
             machine.emergency = False
-            machine.life += 1
-            for uuid, guest in list(machine.domains.items()):
-                # Half a domain does not run, and nobody goes on with it.
-                if not guest.is_whole:
-                    guest.kill()
-                    del machine.domains[uuid]
+            self.stop_daemons(machine)
             self._abandon_calls(machine)
-            machine.xenopsd.forget_work()
             machine.cut_connections()
+
+    def stop_daemons(self, machine: Machine) -> None:
+        """Whoever worked on the machine's domains is gone, and half a domain goes with him."""
+        machine.toolstack = False
+        machine.life += 1
+        machine.xenopsd.forget_work()
+        for uuid, guest in list(machine.domains.items()):
+            if not guest.is_whole:
+                guest.kill()
+                del machine.domains[uuid]
 
     def _abandon_calls(self, machine: Machine) -> None:
         """What the coordinator was serving dies with it; what hosts do already they go on with."""

@@ -400,6 +400,26 @@ def test_a_recovered_member_tells_what_it_does_not_run(vms: Vms) -> None:
         session("close")()
 
 
+def test_a_member_that_takes_over_goes_on_with_no_domain_that_it_was_building(vms: Vms) -> None:
+    vm = vms.vm()
+    vms.api.pool.sync_database()
+    asked(vms, "VM.start_on", vm, vms.hosts["h2"], False, False)
+    after(vms, 7)
+    on_the_lab(vms, lambda lab: lab.coordinator.power_off())
+    local = XenAPI.Session(vms.lab.urls[1])
+    local.slave_local_login_with_password(vms.lab.username, vms.lab.password)
+    local.xenapi.pool.emergency_transition_to_master()
+    after(vms, 200)
+    again = Vms(vms.lab)
+    assert (again.state(vm), machines_running(again, vm)) == ("Halted", [])
+    again.api.pool.recover_slaves()
+    after(vms, 60)
+    finished(again, "VM.start_on", vm, vms.hosts["h3"], False, False)
+    assert vms.lab.do(inconsistencies) == []
+    for session in (local, again.session):
+        session("close")()
+
+
 # --- high availability
 
 

@@ -61,7 +61,7 @@ async def endure() -> tuple[Run, list[str], list[float]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(SECONDS + 300)
+@pytest.mark.timeout(SECONDS + 600)
 def test_fifty_clients_calling_at_random_find_no_error_of_the_labs_own(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -76,6 +76,6 @@ def test_fifty_clients_calling_at_random_find_no_error_of_the_labs_own(
     assert not broken[:10], f"again with SOAK_SEED={SEED}"
     assert not run.trace.excerpts, f"printed above; again with SOAK_SEED={SEED}"
     assert tally.calls > 20 * SECONDS
-    assert arrivals > 5 * SECONDS
+    assert arrivals > 2 * SECONDS
     assert tally.answers["ok"] > 0.2 * tally.calls
     assert max(sizes[1:]) < GROWTH * sizes[0] + (64 << 20), sizes
