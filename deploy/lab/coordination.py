@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from deploy.lab.database import Snapshot
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
+from deploy.lab.power import forget_work
 
 if TYPE_CHECKING:
     from deploy.lab.lab import Lab
@@ -64,17 +65,21 @@ class Coordination:
         for member in self.lab.machines.values():
             found = member.emergency and member.looks_for is self.lab.coordinator
             if found and member.answers_coordinator:
-                self.adopt(member)
+                self.rejoin(member)
 
-    async def become_coordinator(self, machine: Machine) -> None:
-        """Take over from this machine's copy of the database; its toolstack restarts first."""
-        machine.toolstack = False
+    async def become_coordinator(self, machine: Machine, *, has_redo_log: bool = False) -> None:
+        """Take over from this machine's copy of the database; its toolstack restarts first.
+
+        With the redo log of high availability the copy is as new as can be.
+        """
+        self.lab.power.stop_daemons(machine)
         await self.lab.clock.sleep(TOOLSTACK_RESTART)
         machine.toolstack = True
         if self.lab.coordinator is not machine:
+            if has_redo_log:
+                self.sync()
             self.lab.db.restore(self.copy)
-            self.lab.tasks.forget_all()
-            self.lab.sessions.forget_all()
+            forget_work(self.lab)
             self.lab.spawn(self.lab.storage.known.scan_all())
         machine.emergency = False
         self.switch(machine)
@@ -91,12 +96,19 @@ class Coordination:
     def adopt(self, member: Machine) -> None:
         """A member follows the coordinator again: what it runs becomes what the database says."""
         member.emergency = False
-        for uuid in member.domains:
+        for uuid, guest in member.domains.items():
+            if not guest.is_whole:
+                continue
             ref = self.lab.db.tables["VM"].by_uuid.get(uuid)
             if ref is not None:
                 vm = self.lab.db.get("VM", ref)
                 state = vm.power_state if vm.power_state == "Paused" else "Running"
                 self.lab.db.update(vm, power_state=state, resident_on=member.host.ref)
+
+    def rejoin(self, member: Machine) -> None:
+        """A member that was left alone follows the coordinator: its toolstack begins again."""
+        self.adopt(member)
+        self.lab.spawn(self.lab.power.join_in(member))
 
 
 @message("pool.sync_database")
@@ -129,11 +141,11 @@ def emergency_reset_master(call: Call, master_address: str) -> None:
 
 
 async def _follow(call: Call, address: str) -> None:
-    call.machine.toolstack = False
+    call.lab.power.stop_daemons(call.machine)
     await call.lab.clock.sleep(TOOLSTACK_RESTART)
     call.machine.toolstack = True
     if call.lab.coordinator.address == address:
-        call.lab.coordination.adopt(call.machine)
+        call.lab.coordination.rejoin(call.machine)
 
 
 @message("pool.recover_slaves")
@@ -142,6 +154,6 @@ def recover_slaves(call: Call) -> list[str]:
     recovered = []
     for machine in call.lab.machines.values():
         if machine.answers_coordinator and machine.emergency:
-            call.lab.coordination.adopt(machine)
+            call.lab.coordination.rejoin(machine)
             recovered.append(machine.host.ref)
     return recovered

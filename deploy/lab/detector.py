@@ -8,6 +8,7 @@ database, since the database is what recovery gets wrong.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,20 +32,30 @@ class Detector:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.violations: list[Violation] = []
+        self.watchers: list[Callable[[str, str], None]] = []
+        """Told what was seen of which uuid, violations included."""
         self._running: dict[str, set[str]] = defaultdict(set)
 
     def started(self, machine: Machine, uuid: str) -> None:
+        self._tell(uuid, f"runs on {machine.name}")
         self._running[uuid].add(machine.name)
         if len(self._running[uuid]) > 1:
             self.report("vm_runs_twice", uuid, self._running[uuid])
 
     def stopped(self, machine: Machine, uuid: str) -> None:
+        self._tell(uuid, f"runs on {machine.name} no more")
         self._running[uuid].discard(machine.name)
         if not self._running[uuid]:
             del self._running[uuid]
 
     def report(self, kind: str, uuid: str, hosts: set[str]) -> None:
-        self.violations.append(Violation(kind, uuid, tuple(sorted(hosts)), self.lab.clock.now()))
+        violation = Violation(kind, uuid, tuple(sorted(hosts)), self.lab.clock.now())
+        self.violations.append(violation)
+        self._tell(uuid, str(violation))
+
+    def _tell(self, uuid: str, what: str) -> None:
+        for watcher in self.watchers:
+            watcher(uuid, what)
 
 
 class Domains(dict[str, Any]):

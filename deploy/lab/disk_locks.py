@@ -31,8 +31,11 @@ async def attach(lab: Lab, vdi: Row, machine: Machine, mode: Mode, user: str) ->
     Raises SR_BACKEND_FAILURE_46 when another host has it (or had it when it died), or when it
     stays paused; CANNOT_CONTACT_HOST when the machine dies meanwhile: its keys then stay.
     """
+    life = machine.life
     for _ in range(LOCK_RETRIES):
         async with lab.storage.lock(vdi.SR):
+            if not machine.powered or machine.life != life:
+                raise XapiError("CANNOT_CONTACT_HOST", machine.host.ref)
             if await _open(lab, vdi, machine, mode, user):
                 return
         await lab.clock.sleep(1.0)

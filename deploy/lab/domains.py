@@ -33,15 +33,18 @@ async def start(call: Call, vm: Row, machine: Machine, *, paused: bool) -> None:
     lab, xenopsd = call.lab, machine.xenopsd
     half = lab.config.durations.start / 2
     async with xenopsd.turn(vm.uuid):
+        life = machine.life
         if vm.uuid in machine.domains:
             raise XapiError("DOMAIN_EXISTS", vm.ref, str(vm.domid))
         if vm.generation_id:
             lab.db.update(vm, generation_id=new_generation(lab))
         try:
             await vm_disks.open_disks(lab, vm, machine)
+            xenopsd.check_alive(life)
             attach_devices(lab, vm, machine)
             await xenopsd.work(half)
             guest = Guest(lab, vm, machine.guest_ended)
+            guest.is_whole = False
             machine.domains[vm.uuid] = guest
             arrive(call, vm, machine)
             await xenopsd.work(half)
@@ -49,6 +52,7 @@ async def start(call: Call, vm: Row, machine: Machine, *, paused: bool) -> None:
             abandon(lab, vm)
             raise
         passed_cancel_points(call, 6)
+        guest.is_whole = True
         show_started(lab, vm, machine, guest, paused=paused)
 
 
@@ -225,6 +229,7 @@ def show_halted(lab: Lab, vm: Row) -> None:
 def force_halted(lab: Lab, vm: Row) -> None:
     """Say that the VM is Halted, whether or not its domain was seen to go."""
     vm_disks.close_disks(lab, vm)
+    lab.sleeping.pop(vm.uuid, None)
     reset_to(lab, vm, "Halted")
     clear_metrics(lab, vm)
     remove_consoles(lab, vm)
@@ -251,7 +256,7 @@ async def ask(call: Call, vm: Row, machine: Machine, reason: End) -> None:
     Raises VM_FAILED_SHUTDOWN_ACKNOWLEDGMENT [vm] after 60 s without an answer, VM_SHUTDOWN_TIMEOUT
     [vm, seconds] when it answered and did nothing for 1200 s, TASK_CANCELLED.
     """
-    durations = call.lab.config.durations
+    durations, life = call.lab.config.durations, machine.life
     guest: Guest | None = machine.domains.get(vm.uuid)
     if guest is None:
         return
@@ -263,7 +268,7 @@ async def ask(call: Call, vm: Row, machine: Machine, reason: End) -> None:
     await first_of(
         guest.stopped.wait(), call.lab.clock.sleep(durations.shutdown), _cancelled_late(call)
     )
-    machine.xenopsd.check_alive(machine.life)
+    machine.xenopsd.check_alive(life)
     if not guest.stopped.is_set():
         call.check_cancelled()
         raise XapiError("VM_SHUTDOWN_TIMEOUT", vm.ref, f"{durations.shutdown:g}.")
@@ -292,14 +297,23 @@ async def reboot(call: Call, vm: Row, machine: Machine, *, clean: bool) -> None:
 
 
 async def rebuild(lab: Lab, vm: Row, machine: Machine) -> None:
-    """Replace the domain by a fresh one; the caller has the VM's turn."""
-    old = machine.domains.get(vm.uuid)
-    if old is not None:
-        old.kill()
-    await machine.xenopsd.work(lab.config.durations.start)
-    machine.domains.pop(vm.uuid)
-    vm_disks.close_disks(lab, vm)
-    await vm_disks.open_disks(lab, vm, machine)
+    """Replace the domain, which is there, by a fresh one; the caller has the VM's turn.
+
+    The old one stays in its place until then: a look at the machine meanwhile finds the VM there.
+    """
+    old: Guest = machine.domains[vm.uuid]
+    life = machine.life
+    old.kill()
+    try:
+        await machine.xenopsd.work(lab.config.durations.start)
+        vm_disks.close_disks_on(lab, vm, machine)
+        await vm_disks.open_disks(lab, vm, machine)
+        machine.xenopsd.check_alive(life)
+    except XapiError:
+        if machine.domains.get(vm.uuid) is old:
+            machine.domains.pop(vm.uuid)
+            show_halted(lab, vm)
+        raise
     guest = Guest(lab, vm, machine.guest_ended)
     machine.domains[vm.uuid] = guest
     attach_devices(lab, vm, machine)

@@ -127,9 +127,19 @@ class Failover:
         """Nothing is restarted before this moment (pool.ha_prevent_restarts_for)."""
         self._failed: set[str] = set()
         self._planned_at = 0.0
+        self._is_running = False
 
     async def run(self) -> None:
-        """Look at the hosts every second of lab time while HA is on."""
+        """Look at the hosts every second of lab time while HA is on. Once is enough."""
+        if self._is_running:
+            return
+        self._is_running = True
+        try:
+            await self._run()
+        finally:
+            self._is_running = False
+
+    async def _run(self) -> None:
         while self.lab.pool.ha_enabled:
             await self.look()
             if self.lab.clock.now() - self._planned_at >= PLAN_PERIOD:
@@ -144,15 +154,15 @@ class Failover:
         for machine in lost:
             # A host that cannot see the others stops itself before they give it up.
             machine.power_off()
+        new = [machine for machine in lost if machine.host.ref not in self._failed]
+        self._failed = {machine.host.ref for machine in lost}
+        # All of them at once, as long as they are certainly off: what follows takes its time, in
+        # which they may come back and be given VMs again.
+        vms = [self._give_up(machine) for machine in new]
         if any(machine.is_coordinator for machine in lost):
             await self._elect()
-        for machine in lost:
-            if machine.host.ref not in self._failed:
-                self._failed.add(machine.host.ref)
-                await self._recover(machine)
-        for machine in lab.machines.values():
-            if machine not in lost:
-                self._failed.discard(machine.host.ref)
+        for lost_with_one in vms:
+            await self._recover(lost_with_one)
 
     def _is_lost(self, machine: Machine) -> bool:
         if machine.powered and not machine.isolated:
@@ -166,11 +176,11 @@ class Failover:
         for machine in self.lab.machines.values():
             may = machine.powered and machine.toolstack and not machine.isolated
             if may and not machine.is_coordinator:
-                self.lab.coordination.sync()
-                await self.lab.coordination.become_coordinator(machine)
+                await self.lab.coordination.become_coordinator(machine, has_redo_log=True)
                 return
 
-    async def _recover(self, machine: Machine) -> None:
+    def _give_up(self, machine: Machine) -> list[Row]:
+        """Say that the host has failed; answers the VMs that were lost with it."""
         lab = self.lab
         lab.power.declare_silent(machine)
         host = machine.host
@@ -179,6 +189,11 @@ class Failover:
         )
         lost = self.reset(machine)
         refresh_plan(lab)
+        return lost
+
+    async def _recover(self, lost: list[Row]) -> None:
+        """Start again what is to run, once that is not held back."""
+        lab = self.lab
         await lab.clock.sleep(max(0.0, self.restarts_from - lab.clock.now()))
         wanted = [vm for vm in lost if is_protected(vm)]
         wanted += [vm for vm in lost if vm.ha_restart_priority == BEST_EFFORT]

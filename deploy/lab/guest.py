@@ -161,6 +161,8 @@ class Guest:
         self.console = Console()
         self.console.on_input = self._answer
         self.started_at = lab.clock.now()
+        self.is_whole = True
+        """Its domain is not being made or taken down; the toolstack that does it may die over it."""
         self.is_up = False
         self.paused = False
         self.ended: End | None = None
@@ -176,7 +178,7 @@ class Guest:
     def thaw(self) -> None:
         """Run, from where it stood."""
         self.paused = False
-        if self._life is None and self.ended is None:
+        if self._life is None and not self.stopped.is_set():
             self._resumed_at = self.lab.clock.now()
             if not self.is_up and self.behaviour.boots and self.behaviour.boot <= self._lived:
                 self._come_up()
@@ -198,8 +200,9 @@ class Guest:
             self._life = None
 
     def kill(self) -> None:
-        """The domain is gone under it."""
+        """The domain goes under it."""
         self.freeze()
+        self.is_whole = False
         self.stopped.set()
 
     async def _live(self) -> None:

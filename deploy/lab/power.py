@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from deploy.lab import disk_locks, domains
 from deploy.lab.classes import message as messages
+from deploy.lab.classes.vm_lifecycle import is_live
 from deploy.lab.database import Row
 from deploy.lab.errors import XapiError
 from deploy.lab.guest import End, Guest
@@ -49,6 +50,7 @@ class Power:
             guest.kill()
         machine.domains.clear()
         self.lab.storage.attachments.lost(machine)
+        self._abandon_calls(machine)
         machine.xenopsd.reset()
         machine.cut_connections()
 
@@ -67,10 +69,25 @@ class Power:
     def crash_toolstack(self, machine: Machine) -> None:
         """The daemons die; domains run on and nobody answers for them."""
         if machine.powered and machine.toolstack:
-            machine.toolstack = False
             machine.emergency = False
-            machine.life += 1
+            self.stop_daemons(machine)
+            self._abandon_calls(machine)
             machine.cut_connections()
+
+    def stop_daemons(self, machine: Machine) -> None:
+        """Whoever worked on the machine's domains is gone, and half a domain goes with him."""
+        machine.toolstack = False
+        machine.life += 1
+        machine.xenopsd.forget_work()
+        for uuid, guest in list(machine.domains.items()):
+            if not guest.is_whole:
+                guest.kill()
+                del machine.domains[uuid]
+
+    def _abandon_calls(self, machine: Machine) -> None:
+        """What the coordinator was serving dies with it; what hosts do already they go on with."""
+        if machine.is_coordinator:
+            self.lab.tasks.abandon_all()
 
     def restart_toolstack(self, machine: Machine) -> None:
         """The daemons start (again); they answer after `Durations.toolstack`."""
@@ -83,9 +100,9 @@ class Power:
         await self.lab.clock.sleep(seconds)
         if machine.life == life and machine.powered:
             machine.toolstack = True
-            await self._join_in(machine)
+            await self.join_in(machine)
 
-    async def _join_in(self, machine: Machine) -> None:
+    async def join_in(self, machine: Machine) -> None:
         """The daemon's first work: make the database true again, then enable the host."""
         lab, life = self.lab, machine.life
         if machine.is_coordinator:
@@ -147,9 +164,13 @@ class Power:
         lab = self.lab
         machine.has_news = False
         for vm in lab.db.rows("VM", machine.host.resident_VMs):
-            if not vm.is_control_domain and vm.uuid not in machine.domains:
+            # A suspended one that is resident is being checkpointed: it has no domain for a while.
+            has_one = is_live(vm) and not vm.is_control_domain
+            if has_one and vm.uuid not in machine.domains:
                 domains.show_halted(lab, vm)
         for uuid, guest in list(machine.domains.items()):
+            if not guest.is_whole:
+                continue
             known = lab.db.find("VM", lab.db.tables["VM"].by_uuid.get(uuid, NULL))
             if known is not None and known.power_state == "Halted":
                 state = "Paused" if guest.paused else "Running"

@@ -99,8 +99,14 @@ class Tasks:
         for task in finished[:surplus]:
             self.lab.db.delete(task)
 
+    def abandon_all(self) -> None:
+        """Whoever serves the calls is gone: they go no further than what hosts do for them."""
+        for call in self.calls.values():
+            call.cancelled.set()
+
     def forget_all(self) -> None:
         """Tasks do not survive a restart of the toolstack."""
+        self.abandon_all()
         self.calls.clear()
         for task in self.lab.db.all("task"):
             self.lab.db.delete(task)

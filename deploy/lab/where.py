@@ -20,7 +20,18 @@ from deploy.lab.wire import format_date
 
 _TOKEN = re.compile(r'\s*(?:(field|and|or|not|true|false|[()=])|"((?:[^"\\]|\\.)*)")')
 
-_GROUPS = ("name", "memory", "VCPUs", "actions", "PV", "HVM", "API_version", "qos", "status", "io")
+_GROUPS = ("name", "memory", "VCPUs", "actions", "PV", "HVM", "API_version", "qos", "io")
+_UNGROUPED = frozenset(
+    {
+        *(
+            f"{cls}.{field}"
+            for cls in ("pool", "role")
+            for field in ("name_label", "name_description")
+        ),
+        *(f"VM_guest_metrics.PV_drivers_{what}" for what in ("version", "up_to_date", "detected")),
+    }
+)
+"""Fields that begin like a group's and are declared outside of any (xen-api datamodel.ml)."""
 
 _Test = Callable[[Row], bool]
 
@@ -120,15 +131,15 @@ def _stored(row: Row, name: str) -> str:
     if name == "_ref":
         return row.ref
     field = name.replace("__", "_")
-    if field not in row.fields or column(field) != name:
+    if field not in row.fields or column(row.cls, field) != name:
         raise XapiError("INTERNAL_ERROR", "missing field", name, "")
     return marshal(row.fields[field])
 
 
-def column(field: str) -> str:
-    """The database's name of a field: `name_label` is name__label."""
+def column(cls: str, field: str) -> str:
+    """The database's name of a field: VM.name_label is name__label."""
     for group in _GROUPS:
-        if field.startswith(group + "_"):
+        if field.startswith(group + "_") and f"{cls}.{field}" not in _UNGROUPED:
             return f"{group}__{field[len(group) + 1 :]}"
     return field
 

@@ -76,13 +76,22 @@ RECORDED_HYPERVISOR = Hypervisor(False, False, False, False)
 """The simulated one below the recorded daemon."""
 
 
+class _Queue:
+    """Work on one VM's domain: one thing at a time, in turn."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0
+        """Who has the turn or waits for it; also one who was woken and has not begun."""
+
+
 class Xenopsd:
     """Belongs to one machine."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self._workers = asyncio.Semaphore(WORKERS)
-        self._queues: dict[str, asyncio.Lock] = {}
+        self._queues: dict[str, _Queue] = {}
         self._domids = itertools.count(1)
 
     def next_domid(self) -> int:
@@ -94,20 +103,31 @@ class Xenopsd:
 
     def reset(self) -> None:
         """The machine starts anew: domain ids count from 1, nothing is queued."""
+        self.forget_work()
+        self._domids = itertools.count(1)
+
+    def forget_work(self) -> None:
+        """It starts again: nothing is queued; what was begun before finds that its life is over."""
         self._workers = asyncio.Semaphore(WORKERS)
         self._queues.clear()
-        self._domids = itertools.count(1)
 
     @asynccontextmanager
     async def turn(self, vm: str) -> AsyncIterator[None]:
-        """Wait for this VM's queue (`vm` is a uuid) and then for a free worker."""
-        queue = self._queues.setdefault(vm, asyncio.Lock())
+        """Wait for this VM's queue (`vm` is a uuid) and then for a free worker.
+
+        Raises CANNOT_CONTACT_HOST when the machine went down meanwhile: its queues went with it.
+        """
+        life = self.machine.life
+        queue = self._queues.setdefault(vm, _Queue())
+        workers = self._workers
+        queue.users += 1
         try:
-            async with queue, self._workers:
-                self.check_alive(self.machine.life)
+            async with queue.lock, workers:
+                self.check_alive(life)
                 yield
         finally:
-            if not queue.locked() and self._queues.get(vm) is queue:
+            queue.users -= 1
+            if not queue.users and self._queues.get(vm) is queue:
                 del self._queues[vm]
 
     async def work(self, seconds: float) -> None:

@@ -32,6 +32,8 @@ async def enable_ha(call: Call, heartbeat_srs: list[str], configuration: dict[st
             raise XapiError("HOST_OFFLINE", host.ref)
     storage = _statefile_storage(call, given)
     await call.lab.clock.sleep(ENABLING)
+    if pool.ha_enabled:
+        raise XapiError("HA_IS_ENABLED")
     statefile = _make_vdi(call, storage, "Statefile for HA", "ha_statefile", STATEFILE_SIZE)
     _make_vdi(call, storage, "Metadata for HA", "redo_log", METADATA_SIZE)
     call.db.update(

@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from deploy.lab.classes import message as messages
-from deploy.lab.classes.vm_lifecycle import HALTED, RUNNING, SUSPENDED, check_operation
+from deploy.lab.classes.vm_lifecycle import (
+    HALTED,
+    RUNNING,
+    SUSPENDED,
+    check_operation,
+    reset_to,
+)
 from deploy.lab.classes.vm_snapshot import take
 from deploy.lab.classes.vm_suspend import put_to_sleep, restore
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
+from deploy.lab.errors import XapiError
 from deploy.lab.operations import operation
 
 
@@ -37,7 +44,13 @@ async def _take_asleep(call: Call, vm: Row, name: str) -> Row:
     try:
         return await take(call, vm, name, SUSPENDED, RUNNING)
     finally:
-        await restore(call, vm, machine, paused=False)
+        try:
+            await restore(call, vm, machine, paused=False)
+        except XapiError:
+            if vm.power_state == SUSPENDED:
+                # It stays asleep, and so it is nowhere.
+                reset_to(call.lab, vm, SUSPENDED)
+            raise
         call.db.update(vm, ha_always_run=kept["ha_always_run"])
 
 

@@ -87,6 +87,7 @@ async def destroy(call: Call, vm: Row) -> None:
 
 def remove(call: Call, vm: Row) -> None:
     db = call.db
+    call.lab.sleeping.pop(vm.uuid, None)
     for child in db.rows("VM", vm.children):
         db.update(child, parent=vm.parent)
     for cls, refs in (("VBD", vm.VBDs), ("VIF", vm.VIFs)):

@@ -16,7 +16,7 @@ from deploy.lab.wire import parse_date
 
 def to_text(vm: Row) -> str:
     """Every column of the row, its reference included."""
-    stored = {column(name): marshal(value) for name, value in vm.fields.items()}
+    stored = {column("VM", name): marshal(value) for name, value in vm.fields.items()}
     stored["_ref"] = vm.ref
     pairs = (f"({quote(name)} {quote(stored[name])})" for name in sorted(stored, reverse=True))
     return f"({' '.join(pairs)})"
@@ -24,7 +24,7 @@ def to_text(vm: Row) -> str:
 
 def from_text(text: str) -> dict[str, Any]:
     """The fields of a text that `to_text` made."""
-    fields = {column(name): field for name, field in SCHEMA.classes["VM"].fields.items()}
+    fields = {column("VM", name): field for name, field in SCHEMA.classes["VM"].fields.items()}
     pairs = (pair for pair in _parse(text) if pair[0] in fields)
     return {fields[name].name: _unmarshal(fields[name].type, stored) for name, stored in pairs}
 

@@ -22,6 +22,7 @@ from deploy.lab.placement import check_can_boot
 from deploy.lab.schema import NULL
 
 if TYPE_CHECKING:
+    from deploy.lab.guest import Guest
     from deploy.lab.lab import Lab
     from deploy.lab.machine import Machine
 
@@ -81,18 +82,24 @@ async def move(
 ) -> None:
     """Carry the domain over. When the target fails, the VM stays where it is.
 
-    `switch` is called while no machine has the VM's disks open.
+    `switch` is called while no machine has the VM's disks open. Raises VM_HALTED [vm] when the
+    domain is not there, or goes before it was handed over.
     """
     lab = call.lab
     with subtask(call, "network.attach_for_vm") as attaching:
         call.db.update(attaching, resident_on=target.host.ref)
         domains.attach_networks(lab, vm, target)
     async with source.xenopsd.turn(vm.uuid):
+        guest: Guest | None = source.domains.get(vm.uuid)
+        if guest is None:
+            raise XapiError("VM_HALTED", vm.ref)
+        life = target.life
         await _copy_memory(call, vm, source, target)
         passed_cancel_points(call, 10)
-        await _hand_over_disks(call, vm, source, target, switch)
-        guest = source.domains.pop(vm.uuid)
-        if guest is None:
+        await _hand_over_disks(call, vm, source, target, life, switch)
+        if source.domains.pop(vm.uuid) is not guest:
+            # The source lost its power, and the guest with it.
+            vm_disks.close_disks_on(lab, vm, target)
             raise XapiError("VM_HALTED", vm.ref)
         # Between these two lines nothing else happens: the VM never runs on two machines.
         target.domains[vm.uuid] = guest
@@ -104,17 +111,39 @@ async def move(
 
 
 async def _hand_over_disks(
-    call: Call, vm: Row, source: Machine, target: Machine, switch: Callable[[], None]
+    call: Call,
+    vm: Row,
+    source: Machine,
+    target: Machine,
+    life: int,
+    switch: Callable[[], None],
 ) -> None:
-    """Close the disks here, open them there; when that fails they are opened here again."""
+    """Close the disks here, open them there; when that fails they are opened here again.
+
+    A VM that cannot have them back is shut down. `life` is the target's, of when the move began.
+    """
     lab = call.lab
     vm_disks.close_disks_on(lab, vm, source)
     switch()
     try:
         await vm_disks.open_disks(lab, vm, target, booting=False)
+        target.xenopsd.check_alive(life)
     except XapiError:
-        await vm_disks.open_disks(lab, vm, source, booting=False)
+        vm_disks.close_disks_on(lab, vm, target)
+        guest: Guest | None = source.domains.get(vm.uuid)
+        if guest is not None:
+            await _give_back_disks(lab, vm, source, guest)
         raise
+
+
+async def _give_back_disks(lab: Lab, vm: Row, source: Machine, guest: Guest) -> None:
+    try:
+        await vm_disks.open_disks(lab, vm, source, booting=False)
+    except XapiError:
+        if source.domains.get(vm.uuid) is guest:
+            guest.kill()
+            source.domains.pop(vm.uuid)
+            domains.show_halted(lab, vm)
 
 
 async def _copy_memory(call: Call, vm: Row, source: Machine, target: Machine) -> None:

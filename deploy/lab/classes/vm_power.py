@@ -16,7 +16,7 @@ from deploy.lab.classes import vbd_operations, vm_disks
 from deploy.lab.classes import vif as vifs
 from deploy.lab.classes.host_operations import given_to_host
 from deploy.lab.classes.suspend_image import drop_image
-from deploy.lab.classes.vm_lifecycle import check_operation
+from deploy.lab.classes.vm_lifecycle import check_operation, is_live
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
@@ -167,7 +167,7 @@ async def clean_shutdown(call: Call, vm: Row) -> None:
 async def hard_shutdown(call: Call, vm: Row) -> None:
     host = vm.resident_on
     async with operation(call, vm, "hard_shutdown", check_operation):
-        overrule(call, vm)
+        overrule(call, vm, _OVERRULED | {"hard_reboot"})
         await _hard(call, vm, host)
     tell(call, vm, "VM_SHUTDOWN", "shutdown forcibly")
     refresh_devices(call, vm)
@@ -200,18 +200,24 @@ async def _hard(call: Call, vm: Row, host: str) -> None:
     if vm.power_state == "Suspended":
         let_stop(call, vm)
         await drop_image(call, vm)
-        domains.show_halted(call.lab, vm)
-        return
+        if not is_live(vm):
+            domains.show_halted(call.lab, vm)
+            return
+        # It was being resumed, and has come up since.
+        host = vm.resident_on
     machine = await forward(call, host)
     let_stop(call, vm)
     await domains.stop(call, vm, machine)
 
 
-def overrule(call: Call, vm: Row) -> None:
-    """Cancel whatever else is being done to the VM."""
-    for task in vm.current_operations:
+_OVERRULED = frozenset({"clean_shutdown", "clean_reboot", "pool_migrate", "call_plugin", "suspend"})
+
+
+def overrule(call: Call, vm: Row, operations: frozenset[str]) -> None:
+    """Cancel those operations of the VM, whoever asked for them (message_forwarding.ml)."""
+    for task, op in vm.current_operations.items():
         other = call.lab.tasks.calls.get(task)
-        if task == call.task or other is None:
+        if task == call.task or other is None or op not in operations:
             continue
         other.cancelled.set()
         row = call.db.find("task", task)
@@ -235,7 +241,7 @@ async def clean_reboot(call: Call, vm: Row) -> None:
 async def hard_reboot(call: Call, vm: Row) -> None:
     host = vm.resident_on
     async with operation(call, vm, "hard_reboot", check_operation):
-        overrule(call, vm)
+        overrule(call, vm, _OVERRULED)
         async with devices_marked(call, vm):
             await _reboot(call, vm, host, clean=False)
     tell(call, vm, "VM_REBOOTED", "rebooted forcibly")

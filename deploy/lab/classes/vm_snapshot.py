@@ -25,6 +25,7 @@ from deploy.lab.classes.vm_metadata import from_text, to_text
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message, within
 from deploy.lab.errors import XapiError
+from deploy.lab.forward import call_within
 from deploy.lab.operations import operation, refresh
 from deploy.lab.schema import NULL, SCHEMA
 
@@ -94,11 +95,14 @@ async def revert(call: Call, snap: Row) -> None:
     vm = call.db.find("VM", snap.snapshot_of)
     if vm is None:
         vm = _bring_back(call, snap)
-    async with operation(call, snap, "revert", check_operation):
+    # The VM is held before it is stopped: nobody starts it until it is what it was.
+    async with (
+        operation(call, snap, "revert", check_operation),
+        operation(call, vm, "reverting", check_operation),
+    ):
         if is_live(vm):
-            await within(call, "VM.hard_shutdown", vm.ref)
-        async with operation(call, vm, "reverting", check_operation):
-            await _revert(call, snap, vm)
+            await call_within(call, "VM.hard_shutdown", vm.ref)
+        await _revert(call, snap, vm)
 
 
 def _bring_back(call: Call, snap: Row) -> Row:

@@ -9,7 +9,12 @@ from deploy.lab.classes import vbd_operations, vm_disks
 from deploy.lab.classes.devices import linux_name
 from deploy.lab.classes.host_operations import given_to_host
 from deploy.lab.classes.suspend_image import drop_image, make_image
-from deploy.lab.classes.vm_lifecycle import check_operation, reset_to
+from deploy.lab.classes.vm_lifecycle import (
+    SUSPENDED,
+    assert_power_state,
+    check_operation,
+    reset_to,
+)
 from deploy.lab.classes.vm_power import keep_running, let_stop, named, refresh_devices, tell
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
@@ -38,6 +43,7 @@ async def put_to_sleep(call: Call, vm: Row) -> None:
     await make_image(call, vm, machine.host)
     try:
         async with machine.xenopsd.turn(vm.uuid):
+            domains.check_is_there(vm, machine, "running")
             await _write_memory(call, vm, machine)
             passed_cancel_points(call, 9)
             _end_domain(call, vm, machine)
@@ -48,8 +54,8 @@ async def put_to_sleep(call: Call, vm: Row) -> None:
 
 
 async def _write_memory(call: Call, vm: Row, machine: Machine) -> None:
-    guest: Guest | None = machine.domains.get(vm.uuid)
-    if guest is not None and guest.is_up and not guest.acknowledges():
+    guest: Guest = machine.domains[vm.uuid]
+    if guest.is_up and not guest.acknowledges():
         await pause(call, call.lab.config.durations.shutdown_acknowledgement)
         raise XapiError("VM_FAILED_SUSPEND_ACKNOWLEDGMENT", vm.ref)
     await machine.xenopsd.work(call.lab.config.durations.suspend)
@@ -57,7 +63,7 @@ async def _write_memory(call: Call, vm: Row, machine: Machine) -> None:
 
 
 def _end_domain(call: Call, vm: Row, machine: Machine) -> None:
-    guest = machine.domains.pop(vm.uuid)
+    guest: Guest = machine.domains.pop(vm.uuid)
     vm_disks.close_disks(call.lab, vm)
     if not call.lab.config.hypervisor.keeps_devices:
         for cls, refs in (("VBD", vm.VBDs), ("VIF", vm.VIFs)):
@@ -65,10 +71,9 @@ def _end_domain(call: Call, vm: Row, machine: Machine) -> None:
                 # The recorded one knew disks by their names, and lost sight of renamed ones.
                 if cls == "VIF" or device.device == linux_name(device.userdevice):
                     call.db.update(device, currently_attached=False)
-    if guest is not None:
-        guest.freeze()
-        call.lab.sleeping[vm.uuid] = guest
-        call.db.update(vm, last_booted_record=domains.boot_record(call.lab, vm, guest))
+    guest.freeze()
+    call.lab.sleeping[vm.uuid] = guest
+    call.db.update(vm, last_booted_record=domains.boot_record(call.lab, vm, guest))
     reset_to(call.lab, vm, "Suspended")
     domains.remove_consoles(call.lab, vm)
     domains.show_devices(call.lab, vm)
@@ -107,11 +112,19 @@ async def wake_up(call: Call, vm: Row, op: str, wanted: Row | None, paused: bool
 
 
 async def restore(call: Call, vm: Row, machine: Machine, *, paused: bool) -> None:
-    """Make the domain again from the VM's image; the image is destroyed."""
+    """Make the domain again from the VM's image; the image is destroyed.
+
+    Raises VM_BAD_POWER_STATE when the VM was shut down meanwhile.
+    """
     lab = call.lab
     async with machine.xenopsd.turn(vm.uuid):
         await vm_disks.open_disks(lab, vm, machine, booting=False)
-        await machine.xenopsd.work(lab.config.durations.resume)
+        try:
+            await machine.xenopsd.work(lab.config.durations.resume)
+            assert_power_state(vm, SUSPENDED)
+        except XapiError:
+            vm_disks.close_disks_on(lab, vm, machine)
+            raise
         passed_cancel_points(call, 6)
         guest = lab.sleeping.pop(vm.uuid, None)
         if guest is None:

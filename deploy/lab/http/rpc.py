@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes
 
 from deploy.lab.certificates import fingerprint
 from deploy.lab.errors import XapiError
+from deploy.lab.faults import ConnectionDropped
 from deploy.lab.http.server import CORS, Request, Response, handler, internal_error
 from deploy.lab.wire import Malformed, parse_call, to_json, to_xml
 
@@ -20,6 +21,9 @@ async def call(request: Request, method: str, arguments: list[Any], via: str) ->
     """Serve one call, meeting the faults injected into this lab. Raises XapiError."""
     machine, lab = request.machine, request.lab
     await lab.faults.before(method, machine.name)
+    if not machine.answers:
+        # It went down while the request waited.
+        raise ConnectionDropped
     try:
         result = lab.dispatcher.call(machine, method, arguments, via)
         if inspect.isawaitable(result):

@@ -19,10 +19,11 @@ from deploy.lab.database import Row
 from deploy.lab.dispatch import HANDLERS
 from deploy.lab.lab import Lab
 from deploy.lab.schema import NULL, SCHEMA, Message, Parameter, Type
-from deploy.lab.server import LabServer
+from deploy.lab.tests.trace import Trace
 
 # These let a VM run twice when a host is wrongly believed dead, on the real daemon as well
-# (XAPI.md 6.3); or end the pool for everybody.
+# (XAPI.md 6.3); or take the word that a disk is shared from those who share it; or end the pool
+# for everybody.
 EXCLUDED = {
     "host.declare_dead",
     "VM.power_state_reset",
@@ -31,6 +32,7 @@ EXCLUDED = {
     "pool.designate_new_master",
     "pool.eject",
     "host.destroy",
+    "VDI.set_sharable",
     "SR.forget",
     "SR.destroy",
     "PBD.unplug",
@@ -39,8 +41,15 @@ EXCLUDED = {
     "session.local_logout",
     "event.next",
 }
+SPARING_THE_COORDINATOR = {"host.restart_agent", "host.reboot", "host.shutdown"}
+"""Made of members only. A coordinator that starts again has forgotten every operation under way
+while hosts go on with their part of them, so the next call may start a VM that another host is
+about to run: the real daemon says so of itself (cancel_tasks.ml)."""
 MOST_OBJECTS = 60
-"""Of a class that clients make; above it they are destroyed rather than made."""
+"""Of a class that clients make, beside what was there before; above it they are destroyed rather
+than made."""
+OWN = 0.9
+"""How much of what is asked of VMs is asked of VMs that clients have made."""
 
 _CALLABLE = [
     message
@@ -63,6 +72,18 @@ _FAVOURITES = [
 ]
 
 
+_LIFE = [
+    SCHEMA.messages[f"VM.{name}"]
+    for name in (
+        *("start", "start_on", "suspend", "resume", "resume_on", "pause", "unpause"),
+        *("clean_shutdown", "hard_shutdown", "clean_reboot", "hard_reboot", "pool_migrate"),
+        *("checkpoint", "revert"),
+    )
+]
+"""What VMs live through; asked mostly of those that may."""
+_GUESTS = ("", "", "reboot=30", "exit=60", "crash=90", "ignore-shutdown", "boot=20")
+
+
 @dataclass
 class Tally:
     calls: int = 0
@@ -72,12 +93,27 @@ class Tally:
     """Answers that no daemon gives."""
 
 
+class Run:
+    """What all clients of one pool share."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.trace = Trace(lab)
+        self.tally = Tally()
+        self._most = {name: MOST_OBJECTS + lab.db.count(name) for name in lab.db.tables}
+
+    def is_crowded(self, cls: str) -> bool:
+        return self.lab.db.count(cls) > self._most[cls]
+
+
 class Caller:
     """One client with a connection and a session of its own."""
 
-    def __init__(self, server: LabServer, tally: Tally, seed: int) -> None:
-        self.lab: Lab = server.lab
-        self.tally = tally
+    def __init__(self, run: Run, seed: int) -> None:
+        self.lab = run.lab
+        self.shared = run
+        self.tally = run.tally
+        self.trace = run.trace
         self.dice = random.Random(seed)
         self.ids = itertools.count(1)
         self.session = ""
@@ -89,8 +125,7 @@ class Caller:
             try:
                 if not self.session:
                     await self.log_in()
-                message = self.dice.choice(_FAVOURITES if self.dice.random() < 0.4 else _CALLABLE)
-                await self.one(message)
+                await self.one(self.dice.choice(self.dice.choice((_LIFE, _FAVOURITES, _CALLABLE))))
             except (ConnectionError, asyncio.IncompleteReadError):
                 self.tally.dropped += 1
                 self.hang_up()
@@ -104,24 +139,25 @@ class Caller:
             self.session = answer["result"]
 
     async def one(self, message: Message) -> None:
-        if (message.kind == "create" and self.lab.db.count(message.cls) > MOST_OBJECTS) or (
-            message.result is not None and message.result.t == "ref" and self.crowded(message)
-        ):
-            message = SCHEMA.messages[f"{message.cls}.destroy"]
+        if _makes(message) and self.shared.is_crowded(message.cls):
+            message = SCHEMA.messages.get(f"{message.cls}.destroy", message)
         name = message.full_name
         if message.is_async and self.dice.random() < 0.3:
             name = f"Async.{name}"
         arguments = [self.argument(message, p) for p in message.parameters]
+        if message in _LIFE and self.dice.random() < 0.8:
+            arguments[0] = self.willing(message.name)
         if self.dice.random() < 0.02:
             arguments = arguments[:-1]
+        if (
+            message.full_name in SPARING_THE_COORDINATOR
+            and self.lab.coordinator.host.ref in arguments
+        ):
+            return
+        self.trace.note(f"{name} {arguments[1:]}", *arguments)
         answer = await self.post(name, [self.session, *arguments])
+        self.trace.note(f"{name} answered {answer.get('error', 'well')}", *arguments)
         self.check(name, answer)
-
-    def crowded(self, message: Message) -> bool:
-        return (
-            message.name in ("clone", "snapshot", "copy", "checkpoint", "snapshot_with_quiesce")
-            and self.lab.db.count(message.cls) > MOST_OBJECTS
-        )
 
     def check(self, name: str, answer: dict[str, Any]) -> None:
         self.tally.calls += 1
@@ -191,7 +227,7 @@ class Caller:
     def value(self, kind: Type, name: str = "") -> Any:
         match kind.t:
             case "ref":
-                rows = list(self.lab.db.tables[kind.name].rows)
+                rows = self.some(kind.name)
                 return self.dice.choice(rows) if rows and self.dice.random() < 0.95 else NULL
             case "string":
                 return self.text(name)
@@ -204,7 +240,8 @@ class Caller:
             case "datetime":
                 return "20260101T00:00:00Z"
             case "enum":
-                return self.dice.choice(sorted(SCHEMA.enums[kind.name]))
+                # Nobody can destroy a disk of type rrd: they would pile up.
+                return self.dice.choice(sorted(SCHEMA.enums[kind.name] - {"rrd"}))
             case "set":
                 assert kind.of is not None
                 return [self.value(kind.of) for _ in range(self.dice.randrange(3))]
@@ -213,6 +250,19 @@ class Caller:
                 return {str(n): self.value(kind.value) for n in range(self.dice.randrange(2))}
             case _:
                 return {}
+
+    def some(self, cls: str) -> list[str]:
+        """References to choose from."""
+        rows = self.lab.db.tables[cls].rows
+        if cls == "VM" and self.dice.random() < OWN:
+            return [ref for ref, vm in rows.items() if not _was_there(vm)] or list(rows)
+        return list(rows)
+
+    def willing(self, operation: str) -> str:
+        """A VM that allows the operation."""
+        rows = self.lab.db.tables["VM"].rows
+        allowing = [ref for ref, vm in rows.items() if operation in vm.allowed_operations]
+        return self.dice.choice(allowing) if allowing else NULL
 
     def text(self, name: str) -> str:
         if name == "uuid":
@@ -245,7 +295,12 @@ class Caller:
                     "is_a_template": False,
                     "HVM_boot_policy": "BIOS order",
                     "affinity": NULL,
-                    "other_config": {},
+                    "power_state": "Halted",
+                    "domain_type": "hvm",
+                    "hardware_platform_version": 0,
+                    "suspend_SR": NULL,
+                    "ha_restart_priority": self.dice.choice(["", "", "restart", "best-effort"]),
+                    "other_config": {"lab:guest": self.dice.choice(_GUESTS)},
                     "blocked_operations": {},
                     "platform": {},
                 }
@@ -273,15 +328,27 @@ class Caller:
                 return {}
 
 
-async def break_things(server: LabServer, until: float, seed: int) -> None:
+def _makes(message: Message) -> bool:
+    """Whether the message makes an object of its class."""
+    kind = message.result
+    return (
+        kind is not None
+        and (kind.t, kind.name) == ("ref", message.cls)
+        and (message.kind == "create" or not message.name.startswith("get_"))
+    )
+
+
+def _was_there(vm: Row) -> bool:
+    return bool(vm.is_default_template or vm.is_control_domain)
+
+
+async def break_things(run: Run, until: float, seed: int) -> None:
     """Lost requests and answers, forgotten sessions, missed deletions, power cuts."""
-    lab, dice = server.lab, random.Random(seed)
+    lab, trace, dice = run.lab, run.trace, random.Random(seed)
     loop = asyncio.get_running_loop()
     members = [machine for machine in lab.machines.values() if not machine.is_coordinator]
     while loop.time() < until:
         await asyncio.sleep(0.5)
-        if not lab.coordinator.powered:  # a client shut it down
-            lab.coordinator.power_on()
         match dice.randrange(6):
             case 0:
                 lab.faults.inject("*", "drop_before", times=3)
@@ -295,6 +362,7 @@ async def break_things(server: LabServer, until: float, seed: int) -> None:
                 lab.sessions.forget_all()
             case 5:
                 machine = dice.choice(members)
+                trace.note_machine(f"{machine.name} {'off' if machine.powered else 'on'}")
                 if machine.powered:
                     machine.power_off()
                 else:
@@ -347,11 +415,7 @@ def _broken_back_references(lab: Lab) -> list[str]:
     return found
 
 
-async def soak(server: LabServer, *, seconds: float, clients: int = 50, seed: int = 1) -> Tally:
-    tally = Tally()
+async def soak(run: Run, *, seconds: float, seed: int, clients: int = 50) -> None:
     until = asyncio.get_running_loop().time() + seconds
-    callers = [Caller(server, tally, seed + number) for number in range(clients)]
-    await asyncio.gather(
-        break_things(server, until, seed), *(caller.run(until) for caller in callers)
-    )
-    return tally
+    callers = [Caller(run, seed + number) for number in range(clients)]
+    await asyncio.gather(break_things(run, until, seed), *(caller.run(until) for caller in callers))

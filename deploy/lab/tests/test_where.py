@@ -33,6 +33,34 @@ def test_an_expression_chooses_objects(vms: Vms, expression: str, names: list[st
     assert sorted(host["hostname"] for host in found.values()) == names
 
 
+@pytest.mark.parametrize(
+    ("cls", "grouped", "plain"),
+    [
+        ("VM", "HVM__boot_policy", "domain_type"),
+        ("VBD", "qos__algorithm_type", "status_code"),
+        ("VIF", "qos__algorithm_type", "status_detail"),
+        ("PIF_metrics", "io__read_kbs", "carrier"),
+        ("host", "API_version__major", "hostname"),
+        ("host_metrics", "memory__total", "live"),
+        ("pool", None, "name_label"),
+        ("VM_guest_metrics", None, "PV_drivers_version"),
+    ],
+)
+def test_fields_of_a_group_carry_a_double_underscore_and_no_others(
+    vms: Vms, cls: str, grouped: str | None, plain: str
+) -> None:
+    vms.give_interface(vm := vms.vm(), vms.api.network.get_all()[0])
+    vms.give_disk(vm, vms.disk(vms.shared_storage()))
+    vms.started("h1")
+    ask = getattr(vms.api, cls).get_all_records_where
+    for column in filter(None, (grouped, plain)):
+        ask(f'field "{column}" = "x"')
+        swapped = column.replace("__", "_") if "__" in column else column.replace("_", "__", 1)
+        if swapped != column:
+            answer = error_of(ask, f'field "{swapped}" = "x"')
+            assert answer == ["INTERNAL_ERROR", "missing field", swapped, ""]
+
+
 @pytest.mark.parametrize("column", ["name_label", "nosuch"])
 def test_columns_are_the_databases(vms: Vms, column: str) -> None:
     answer = error_of(vms.api.VM.get_all_records_where, f'field "{column}" = "x"')
