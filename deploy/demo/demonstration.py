@@ -7,6 +7,7 @@ and meanwhile this process loads Bulkhead, of which all its processes are copies
 import os
 import shlex
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class Demonstration:
     """
 
     def __init__(self, place: Place, supervisor: Supervisor, sockets: Path) -> None:
+        self._began = datetime.now(UTC)
         self._place = place
         self._supervisor = supervisor
         self._has_lab = "XAPI_URL" not in os.environ
@@ -66,8 +68,8 @@ class Demonstration:
         return self.address
 
     def furnish(self) -> None:
-        """Tenants, images, containers; until these run, or for two minutes."""
-        self._run("furnish", self._furnish, seconds=180)
+        """Tenants, images, containers; until these run. It has limits of its own for what it waits for."""
+        self._run("furnish", self._furnish, seconds=300)
 
     def welcome(self, seconds: float) -> str:
         return welcome(
@@ -128,7 +130,8 @@ class Demonstration:
         from deploy.demo.furnish import furnish
 
         registry = f"{processes.WEB_ADDRESS}:{self._ports['registry']}"
-        furnish(self._place, registry, self._place.path("lab.json") if self._has_lab else None)
+        lab = self._place.path("lab.json") if self._has_lab else None
+        furnish(self._place, registry, lab, self._began)
 
     # -------------------------------------------------------------------------------- what they are told
 

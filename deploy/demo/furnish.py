@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -91,16 +91,17 @@ PARTIES = (
 )
 
 
-def furnish(place: Place, registry: str, lab: Path | None) -> None:
+def furnish(place: Place, registry: str, lab: Path | None, since: datetime) -> None:
     """`lab`: what the lab says of itself. On a pool that is not ours nothing is started or switched.
+
+    What the mirror held before `since` is of another start, and not believed.
 
     What the welcome tells is left in the place as "furnished".
     """
     tenants = {party.slug: _ensure_tenant(place, party) for party in PARTIES}
     images = {name: _ensure_image(name, registry, tag) for name, tag in IMAGES.items()}
     token = _ensure_token(place, tenants[PARTIES[0].slug], PARTIES[0].owner)
-    began = timezone.now()
-    _await_that(lambda: Pool.objects.filter(mirrored_at__gt=began).exists())
+    _await_that(lambda: Pool.objects.filter(mirrored_at__gte=since).exists())
     if lab is not None:
         _start_everything(tenants, images, lab)
     seen = list(map(observe, containers()))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from django.utils import timezone
 
 from deploy.demo import furnish as furnishing
 from deploy.demo.furnish import IMAGES, PARTIES, furnish
@@ -34,13 +35,17 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
+def run(place: Place, lab: Path | None = None) -> None:
+    furnish(place, "127.0.0.1:5000", lab, timezone.now())
+
+
 def furnished(place: Place) -> dict[str, object]:
     told: dict[str, object] = json.loads(place.kept("furnished") or "{}")
     return told
 
 
 def test_tenants_have_people_quota_and_a_token_that_works(place: Place) -> None:
-    furnish(place, "127.0.0.1:5000", None)
+    run(place)
     assert {tenant.slug for tenant in Tenant.objects.all()} == {party.slug for party in PARTIES}
     for party in PARTIES:
         owner = User.objects.get(username=party.owner)
@@ -54,30 +59,30 @@ def test_tenants_have_people_quota_and_a_token_that_works(place: Place) -> None:
 
 def test_images_are_asked_for_once_and_for_everybody(place: Place) -> None:
     for _ in range(2):
-        furnish(place, "127.0.0.1:5000", None)
+        run(place)
     assert {image.name for image in Image.objects.filter(tenant=None)} == set(IMAGES)
     assert Operation.objects.filter(kind="image.import").count() == len(IMAGES)
 
 
 def test_a_second_start_makes_nothing_again(place: Place) -> None:
-    furnish(place, "127.0.0.1:5000", None)
+    run(place)
     token = furnished(place)["token"]
-    furnish(place, "127.0.0.1:5000", None)
+    run(place)
     assert furnished(place)["token"] == token
     assert ApiToken.objects.count() == 1
 
 
 def test_a_token_that_was_revoked_is_replaced(place: Place) -> None:
-    furnish(place, "127.0.0.1:5000", None)
+    run(place)
     ApiToken.objects.all().revoke()
-    furnish(place, "127.0.0.1:5000", None)
+    run(place)
     assert find_token(str(furnished(place)["token"])) is not None
 
 
 def test_on_a_pool_that_is_not_ours_nothing_is_started(place: Place) -> None:
     for name in IMAGES:
         make_image(name=name, tenant=None)
-    furnish(place, "127.0.0.1:5000", None)
+    run(place)
     assert not Container.objects.exists()
 
 
@@ -91,11 +96,11 @@ def test_containers_are_asked_for_and_those_deleted_stay_so(place: Place) -> Non
     for name in IMAGES:
         make_image(name=name, tenant=None)
     lab = lab_in(place)
-    furnish(place, "127.0.0.1:5000", lab)
+    run(place, lab)
     wanted = {(party.slug, wish.name) for party in PARTIES for wish in party.wishes}
     assert set(Container.objects.values_list("tenant__slug", "name")) == wanted
     delete_container(container=Container.objects.get(name="front"), requested_by="user:ada")
-    furnish(place, "127.0.0.1:5000", lab)
+    run(place, lab)
     assert Container.objects.count() == len(wanted)
     missing = furnished(place)["missing"]
     assert isinstance(missing, list)
@@ -104,7 +109,7 @@ def test_containers_are_asked_for_and_those_deleted_stay_so(place: Place) -> Non
 
 
 def test_images_that_never_come_are_told(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    furnish(place, "127.0.0.1:5000", lab_in(place))
+    run(place, lab_in(place))
     assert "not imported yet" in capsys.readouterr().out
     assert not Container.objects.exists()
 
@@ -116,11 +121,8 @@ def test_a_controller_that_does_not_answer_is_told_and_passed_over(
         make_image(name=name, tenant=None)
     host = make_host()
     told = {"uuid": str(host.pk), "bmc": "https://127.0.0.1:1"}
-    furnish(
-        place,
-        "127.0.0.1:5000",
-        lab_in(place, hosts=[told], bmc_username="admin", bmc_password="secret"),
-    )
+    lab = lab_in(place, hosts=[told], bmc_username="admin", bmc_password="secret")
+    run(place, lab)
     assert "nobody answers at https://127.0.0.1:1" in capsys.readouterr().out
 
 
@@ -142,7 +144,7 @@ def welcomed(place: Place, environment: dict[str, str]) -> str:
 
 
 def test_the_welcome_says_where_to_look_and_what_to_try(place: Place) -> None:
-    furnish(place, "127.0.0.1:5000", None)
+    run(place)
     text = welcomed(place, {"LAB_CONTROL": "http://127.0.0.1:18080", "XAPI_URL": "https://x"})
     assert "ready in 12.3 s" in text
     for secret in ("ada-password", "ben-password", "operator-password", "lab-password"):
@@ -153,7 +155,7 @@ def test_the_welcome_says_where_to_look_and_what_to_try(place: Place) -> None:
 
 
 def test_it_says_nothing_of_a_pool_that_is_not_ours(place: Place) -> None:
-    furnish(place, "127.0.0.1:5000", None)
+    run(place)
     text = welcomed(place, {})
     assert "/hosts/" not in text
     assert "lab" not in text
