@@ -18,6 +18,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
@@ -52,6 +53,7 @@ threads, 200 tasks), and a queue on our side can be looked at."""
 
 PROBE_SECONDS = 20.0
 CHECK_SECONDS = 5.0
+CERTIFICATES_AT_ONCE = 16
 
 Wire: TypeAlias = Literal["xml", "json"]
 _LOST = ("SESSION_INVALID", "HOST_IS_SLAVE")
@@ -316,22 +318,18 @@ class PoolSession:
         try:
             channel = self._local.get(login.endpoint, login.candidate.certificate)
             hosts = channel.json("host.get_all_records", (login.reference,), self.timeout)
-            found = [
-                self._candidate_of(channel, login, ref, host, rejected)
-                for ref, host in hosts.items()
-            ]
         except (XenAPI.Failure, TransportError) as error:
             log.warning("hosts not read at login: %r", error)
             return
-        self.candidates.replace(candidate for candidate in found if candidate is not None)
+        # Side by side: of a host that is dead the master answers nothing until the time is over.
+        with ThreadPoolExecutor(CERTIFICATES_AT_ONCE, "certificates") as threads:
+            found = threads.map(
+                lambda ref: self._candidate_of(login, ref, hosts[ref], rejected), hosts
+            )
+            self.candidates.replace(candidate for candidate in found if candidate is not None)
 
     def _candidate_of(
-        self,
-        channel: Channel,
-        login: Login,
-        ref: str,
-        host: dict[str, Any],
-        rejected: frozenset[Endpoint],
+        self, login: Login, ref: str, host: dict[str, Any], rejected: frozenset[Endpoint]
     ) -> Candidate | None:
         uuid, address = UUID(host["uuid"]), str(host["address"])
         if not address:
@@ -339,6 +337,7 @@ class PoolSession:
         known = self.candidates.known(uuid, address)
         if known is not None and self.candidates.endpoint(known) not in rejected:
             return known
+        channel = Channel(login.endpoint, login.candidate.certificate)
         try:
             certificate = channel.json(
                 "host.get_server_certificate", (login.reference, ref), CHECK_SECONDS
@@ -346,6 +345,8 @@ class PoolSession:
         except (XenAPI.Failure, TransportError) as error:
             log.warning("certificate of host %s not read: %r", uuid, error)
             return known
+        finally:
+            channel.close()
         return Candidate(known.address if known else address, str(certificate), uuid)
 
 

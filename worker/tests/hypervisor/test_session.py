@@ -345,6 +345,24 @@ def test_a_host_whose_certificate_cannot_be_read_is_left_out(
     assert [str(c.host) for c in session.candidates.all()] == [H1]
 
 
+def test_hosts_that_do_not_answer_for_their_certificate_hold_up_no_other(
+    host: ScriptedHost, make_session: MakeSession
+) -> None:
+    """None is answered before all are asked."""
+    new = [(f"33333333-0000-0000-0000-00000000000{n}", f"10.9.9.{n}") for n in (5, 6, 7)]
+    host.answers["host.get_all_records"] = hosts_of_pool((H1, "127.0.0.1"), *new)
+    together = threading.Barrier(len(new))
+
+    def answer(*_: object) -> str:
+        together.wait(3)
+        return "PEM"
+
+    host.answers["host.get_server_certificate"] = answer
+    session = make_session(host)
+    session.connect()
+    assert {str(c.host) for c in session.candidates.all()} == {H1, *(uuid for uuid, _ in new)}
+
+
 def test_a_pool_without_a_known_certificate_is_not_contacted() -> None:
     with pytest.raises(ValueError, match="certificate"):
         PoolSession(PoolConnection("test", "https://127.0.0.1", "root", "secret"))
