@@ -133,27 +133,36 @@ def test_output_appears_by_itself_and_its_end_is_kept_in_sight(
     assert lines.evaluate("one => one.scrollTop") == 0
 
 
+def connections() -> dict[int, str]:
+    """To this database: the process of each, and what it was last asked."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid, query FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid()"
+        )
+        return dict(cursor.fetchall())
+
+
+@pytest.fixture
+def connected_before(place: Place) -> dict[int, str]:
+    """The tests' own, before there is a web process."""
+    return connections()
+
+
 def test_an_open_page_holds_no_connection_to_the_database(
-    place: Place, container: Container, page: Page
+    connected_before: dict[int, str], place: Place, container: Container, page: Page
 ) -> None:
-    def connections() -> list[Any]:
-        """What each was last asked; but for this one, and the one that migrated."""
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT query FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                " AND query NOT LIKE 'RESET lock_timeout%'"
-            )
-            return list(cursor.fetchall())
+    def of_pages() -> dict[int, str]:
+        return {pid: asked for pid, asked in connections().items() if pid not in connected_before}
 
     page.goto(place.address("containers"))
     stop_container(container=container, requested_by="user:alice")
     expect(page.locator(".list .state")).to_have_text("stopping")  # so it listens
     for _ in range(100):  # what is being answered at this moment has one for so long
-        if not connections():
+        if not of_pages():
             break
         page.wait_for_timeout(50)
-    assert connections() == []
+    assert of_pages() == {}
 
 
 # --------------------------------------------------------------------------------------------- being used
