@@ -46,7 +46,7 @@ class Processes:
     log: Path
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start(self, *arguments: str, inherits: tuple[int, ...] = ()) -> None:
+    def start(self, *arguments: str) -> None:
         with self.log.open("ab") as output:
             self.running.append(
                 subprocess.Popen(
@@ -58,7 +58,6 @@ class Processes:
                     stderr=subprocess.STDOUT,
                     process_group=0,
                     preexec_fn=leash(),
-                    pass_fds=inherits,
                 )
             )
 
@@ -214,22 +213,40 @@ def furnish(url: str, password: str, golden: str, *, memory: int, scratch: int) 
 @contextmanager
 def control_plane(environment: Mapping[str, str], folder: Path, workers: int) -> Iterator[Plane]:
     processes = Processes(environment, folder / "bulkhead.log")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(128)
-        port = listener.getsockname()[1]
+    port = _free_port()
+    # Not on an inherited socket: uvicorn does not see that it is TCP, and lets Nagle hold answers back.
+    web = ("-m", "uvicorn", "hosting.asgi:application", "--port", str(port))
+    try:
+        processes.start(*web, "--no-access-log", "--log-level", "warning")
+        processes.start("manage.py", "follow", POOL)
+        processes.start(*_worker("tenant", workers))
+        processes.start(*_worker("recovery", 1))
+        schedule = ("--schedule", str(folder / "beat"), "--pidfile=")
+        processes.start(*_CELERY, "beat", *_QUIET, *schedule)
+        _await_listener(processes, port)
+        yield Plane(processes, port)
+    finally:
+        processes.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as line:
+        line.bind(("127.0.0.1", 0))
+        port: int = line.getsockname()[1]
+        return port
+
+
+def _await_listener(processes: Processes, port: int, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        processes.assert_alive()
         try:
-            web = ("-m", "uvicorn", "hosting.asgi:application", "--fd", str(listener.fileno()))
-            quiet = ("--no-access-log", "--log-level", "warning")
-            processes.start(*web, *quiet, inherits=(listener.fileno(),))
-            processes.start("manage.py", "follow", POOL)
-            processes.start(*_worker("tenant", workers))
-            processes.start(*_worker("recovery", 1))
-            schedule = ("--schedule", str(folder / "beat"), "--pidfile=")
-            processes.start(*_CELERY, "beat", *_QUIET, *schedule)
-            yield Plane(processes, port)
-        finally:
-            processes.stop()
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise TimeoutError(f"the web process did not listen for {seconds:.0f} s")
 
 
 def _worker(queue: str, concurrency: int) -> Sequence[str]:

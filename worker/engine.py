@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from time import monotonic
 from typing import Any, TypeAlias
@@ -28,7 +28,13 @@ from django.db.models.functions import Now
 from hosting.fleet.models import Pool
 from hosting.operations.bell import ring_on_commit
 from hosting.operations.choices import Queue, State, Trouble, What, kinds_in, longest_step
-from hosting.operations.models import UNHEARD, WITH_POOL, Operation, OperationEvent
+from hosting.operations.models import (
+    UNHEARD,
+    WITH_LIKELY_POOL,
+    WITH_POOL,
+    Operation,
+    OperationEvent,
+)
 from hosting.operations.notices import tell_of, tell_of_all
 from hosting.operations.services import promote_successors
 from worker.hypervisor.port import (
@@ -105,16 +111,15 @@ def claim(uuid: UUID) -> Operation | None:
     token = uuid4()
     due = Operation.objects.due().filter(uuid=uuid)
     taken = due.update(lease_token=token, leased_until=_LEASED, attempt=F("attempt") + 1)
-    return _held_by(uuid, token) if taken else None
+    return _held_by(uuid, token, WITH_LIKELY_POOL) if taken else None
 
 
 def _reread(operation: Operation) -> Operation | None:
-    return _held_by(operation.uuid, operation.lease_token)
+    return _held_by(operation.uuid, operation.lease_token, WITH_POOL[operation.subject_name])
 
 
-def _held_by(uuid: UUID, token: UUID | None) -> Operation | None:
-    held = Operation.objects.select_related(*WITH_POOL).filter(uuid=uuid, lease_token=token)
-    return held.first()
+def _held_by(uuid: UUID, token: UUID | None, relations: Sequence[str]) -> Operation | None:
+    return Operation.objects.select_related(*relations).filter(uuid=uuid, lease_token=token).first()
 
 
 def run_step(operation: Operation, connect: Connect, *, keep: bool) -> Held:
