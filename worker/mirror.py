@@ -71,9 +71,14 @@ def apply(pool: UUID, changes: Changes) -> Touched:
                 _upsert(table, pool, found[kind].values())
                 touched.kinds.add(kind)
         _write_pool(pool, changes, found)
-        if touched.kinds & {"host", "vm"}:
+        if found["host"] or gone["host"] or gone["vm"] or _has_foreign(found["vm"]) or changes.full:
             Host.objects.filter(pool=pool).measure_capacity()
     return touched
+
+
+def _has_foreign(vms: Mapping[UUID, VmRecord]) -> bool:
+    """Of VMs only these matter to what a host has for ours: a start of ours measures no host."""
+    return any(_uuid(vm.marker.get(labels.INSTANCE)) is None for vm in vms.values())
 
 
 # ------------------------------------------------------------------------------------------------- rows
