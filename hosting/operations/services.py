@@ -60,7 +60,9 @@ def request(
         return _already_there(operation, error)
     ring_on_commit([(operation.uuid, kind)])
     tell_of(operation)
-    return Operation.objects.get(pk=operation.pk)
+    made = Operation.objects.get(pk=operation.pk)
+    setattr(made, subject_name(subject), subject)  # known: whoever shows it need not read it again
+    return made
 
 
 def _already_there(wanted: Operation, error: IntegrityError) -> Operation:
