@@ -44,6 +44,7 @@ class Processes:
 
     environment: Mapping[str, str]
     log: Path
+    postmaster: int
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self, *arguments: str) -> None:
@@ -92,8 +93,12 @@ class Processes:
                 raise RuntimeError(f"{process.args!r} ended ({process.returncode}):\n{said}")
 
     def cpu_seconds(self) -> dict[str, float]:
-        """By what each does, with its children that live."""
-        return {_role(p.args): _cpu_of_group(p.pid) for p in self.running}
+        """By what each does, with its children that live; PostgreSQL with those that ended too."""
+        ours = {_role(leader.args): _cpu_of_group(leader.pid) for leader in self.running}
+        pid = self.postmaster
+        ended = sum(at.children for at in _processes() if at.pid == pid)
+        own = sum(at.own for at in _processes() if pid in (at.pid, at.parent))
+        return {**ours, "postgres": own + ended}
 
 
 def _role(arguments: Any) -> str:
@@ -104,16 +109,31 @@ def _role(arguments: Any) -> str:
     return words[2]
 
 
-def _cpu_of_group(group: int) -> float:
-    ticks = 0
+@dataclass(frozen=True, slots=True)
+class _At:
+    """A process as /proc tells of it; seconds of CPU, its own and of its children that ended."""
+
+    pid: int
+    parent: int
+    group: int
+    own: float
+    children: float
+
+
+def _processes() -> Iterator[_At]:
+    tick = os.sysconf("SC_CLK_TCK")
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue  # it ended meanwhile
-        if int(fields[2]) == group:
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+        user, system, ended_user, ended_system = (int(word) / tick for word in fields[11:15])
+        own, children = user + system, ended_user + ended_system
+        yield _At(int(stat.parent.name), int(fields[1]), int(fields[2]), own, children)
+
+
+def _cpu_of_group(group: int) -> float:
+    return sum(at.own for at in _processes() if at.group == group)
 
 
 @contextmanager
@@ -212,7 +232,8 @@ def furnish(url: str, password: str, golden: str, *, memory: int, scratch: int) 
 
 @contextmanager
 def control_plane(environment: Mapping[str, str], folder: Path, workers: int) -> Iterator[Plane]:
-    processes = Processes(environment, folder / "bulkhead.log")
+    postmaster = int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
+    processes = Processes(environment, folder / "bulkhead.log", postmaster)
     port = _free_port()
     # Not on an inherited socket: uvicorn does not see that it is TCP, and lets Nagle hold answers back.
     web = ("-m", "uvicorn", "hosting.asgi:application", "--port", str(port))

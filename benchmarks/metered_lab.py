@@ -40,6 +40,8 @@ class Metered:
     calls: Counter[str]
     starts: dict[str, float]
     """Name of the VM → when its first `VM.start_on` arrived."""
+    cpu: float
+    """Seconds of CPU that the pool took for it."""
 
     @property
     def work(self) -> Counter[str]:
@@ -53,6 +55,7 @@ class MeteredDispatcher(Dispatcher):
         super().__init__(lab)
         self.calls: Counter[str] = Counter()
         self.starts: dict[str, float] = {}
+        self.cpu = time.process_time()
 
     def call(
         self, machine: Machine, method: str, arguments: list[Any], via: str = "xmlrpc"
@@ -65,8 +68,9 @@ class MeteredDispatcher(Dispatcher):
         return super().call(machine, method, arguments, via)
 
     def take(self) -> Metered:
-        taken = Metered(self.calls, self.starts)
-        self.calls, self.starts = Counter(), {}
+        now = time.process_time()
+        taken = Metered(self.calls, self.starts, now - self.cpu)
+        self.calls, self.starts, self.cpu = Counter(), {}, now
         return taken
 
 
@@ -115,7 +119,7 @@ class Booted:
 
 
 def serve(hosts: int, vms: int, pipe: Connection) -> None:
-    """Build the pool, say where it is, answer questions until told to end."""
+    """Build the pool, say where it is, answer questions until it is ended from outside."""
     with running_lab(
         hosts=hosts,
         rate=2000.0,
@@ -133,13 +137,15 @@ def serve(hosts: int, vms: int, pipe: Connection) -> None:
             time.sleep(0.05)
         running.clock.set_rate(1.0)
         pipe.send((running.url, running.certificates[0], golden))
-        while (question := pipe.recv()) != "end":
+        while True:
+            question = pipe.recv()
             if question == "take":
                 pipe.send(running.do(lambda lab: meter(lab).take()))
-            else:
+            elif question == "booted":
                 pipe.send(running.do(lambda _: booted.count()))
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        pipe.send((usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
+            else:
+                usage = resource.getrusage(resource.RUSAGE_SELF)
+                pipe.send((usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
 
 
 def _meter(lab: Lab) -> Booted:
@@ -195,9 +201,9 @@ class MeteredLab:
         count: int = self._pipe.recv()
         return count
 
-    def end(self) -> tuple[float, int]:
+    def usage(self) -> tuple[float, int]:
         """Seconds of CPU and bytes of memory that it took."""
-        self._pipe.send("end")
+        self._pipe.send("usage")
         usage: tuple[float, int] = self._pipe.recv()
         return usage
 

@@ -18,7 +18,6 @@ import argparse
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -30,7 +29,6 @@ from uuid import UUID
 from benchmarks import metered_lab
 from benchmarks.control_plane import (
     Plane,
-    Processes,
     Wish,
     assert_durable,
     control_plane,
@@ -66,11 +64,19 @@ class Side:
     alone: list[float] = field(default_factory=list)
     """The same, one VM at a time."""
     calls: Counter[str] = field(default_factory=Counter)
+    cpu: Counter[str] = field(default_factory=Counter)
+    """Milliseconds, by process: of the rounds, so that a busy machine is told from a slow program."""
     made: int = 0
 
     def count(self, metered: Metered, vms: int) -> None:
         self.calls += metered.work
         self.made += vms
+
+    def cpu_per_vm(self, vms: int) -> float:
+        told = ", ".join(f"{name} {spent / vms:.1f}" for name, spent in self.cpu.items())
+        total = self.cpu.total() / vms
+        print(f"{self.name:<9} {total:.1f} ms of CPU per VM: {told}")
+        return total
 
     @property
     def calls_per_vm(self) -> float:
@@ -119,7 +125,9 @@ class Bench:
     # the script ---------------------------------------------------------------------------------
 
     def script_round(self, vms: int) -> None:
+        before = time.process_time()
         took, gaps = self._script(vms, AT_A_TIME)
+        self.script.cpu += _milliseconds({"script": time.process_time() - before})
         self.script.rates.append(vms / took)
         self.script.loaded += gaps
 
@@ -134,13 +142,18 @@ class Bench:
             made = make_all(self._job, names, threads)
             metered = self._lab.take()
         self.script.count(metered, vms)
+        if threads > 1:
+            self.script.cpu += _milliseconds({"lab": metered.cpu})
         self._await_mirror(names[-1])
         return made.ended - began, [metered.starts[name] - made.began[name] for name in names]
 
     # ours ---------------------------------------------------------------------------------------
 
     def our_round(self, vms: int) -> None:
+        before = self._plane.processes.cpu_seconds()
         took, gaps = self._ours(vms, AT_A_TIME)
+        after = self._plane.processes.cpu_seconds()
+        self.ours.cpu += _milliseconds({role: after[role] - before[role] for role in after})
         self.ours.rates.append(vms / took)
         self.ours.loaded += gaps
 
@@ -166,6 +179,8 @@ class Bench:
         took = time.monotonic() - began
         metered = self._lab.take()
         self.ours.count(metered, vms)
+        if at_a_time > 1:
+            self.ours.cpu += _milliseconds({"lab": metered.cpu})
         starts = _starts_of(accepted, metered)
         return took, [starts[uuid] - moment for uuid, moment in accepted.items()]
 
@@ -205,10 +220,8 @@ def _starts_of(accepted: Mapping[str, float], metered: Metered) -> dict[str, flo
     }
 
 
-def show_cpu(processes: Processes, before: Mapping[str, float], vms: int) -> None:
-    spent = {role: now - before[role] for role, now in processes.cpu_seconds().items()}
-    told = ", ".join(f"{role} {seconds * 1e3 / vms:.1f}" for role, seconds in spent.items())
-    print(f"bulkhead  ms of CPU per VM: {told}")
+def _milliseconds(seconds: Mapping[str, float]) -> Counter[str]:
+    return Counter({name: round(spent * 1e3) for name, spent in seconds.items()})
 
 
 def main() -> int:
@@ -226,10 +239,10 @@ def main() -> int:
         lab = being.ready()
         wish = furnish(lab.url, metered_lab.PASSWORD, lab.golden, memory=MEMORY, scratch=SCRATCH)
         plane = stack.enter_context(control_plane(environment, folder, WORKERS))
-        return measure(Bench(lab, plane, wish), plane, lab, pairs, vms, alone)
+        return measure(Bench(lab, plane, wish), lab, pairs, vms, alone)
 
 
-def measure(bench: Bench, plane: Plane, lab: MeteredLab, pairs: int, vms: int, alone: int) -> int:
+def measure(bench: Bench, lab: MeteredLab, pairs: int, vms: int, alone: int) -> int:
     print(
         f"{HOSTS} hosts, {VMS} VMs, {pairs} pairs of {vms} VMs, {AT_A_TIME} at a time,"
         f" {WORKERS} Celery workers; lab: start {metered_lab.START} s, boot {metered_lab.BOOT} s,"
@@ -239,17 +252,16 @@ def measure(bench: Bench, plane: Plane, lab: MeteredLab, pairs: int, vms: int, a
     bench.warm_up()
     bench.script_alone(alone)
     bench.ours_alone(alone)
-    before = plane.processes.cpu_seconds()
     for _ in range(pairs):
         bench.pair(vms)
-    show_cpu(plane.processes, before, pairs * vms)
     script, ours = bench.script, bench.ours
     for side in (script, ours):
         side.show()
-    cpu, memory = lab.end()
+    spent = {side.name: side.cpu_per_vm(pairs * vms) for side in (script, ours)}
+    cpu, memory = lab.usage()
     print(
-        f"lab       {cpu:.1f} s CPU, {memory / 2**20:.0f} MiB, 0 errors; threads here:"
-        f" {threading.active_count()}"
+        f"lab       {cpu:.1f} s CPU in all, {memory / 2**20:.0f} MiB, 0 errors;"
+        f" load of the machine {os.getloadavg()[0]:.1f}"
     )
     added = {
         f"added_p{percent}_ms": round(
@@ -267,6 +279,8 @@ def measure(bench: Bench, plane: Plane, lab: MeteredLab, pairs: int, vms: int, a
         more={
             "calls_per_vm": round(ours.calls_per_vm, 2),
             "calls_per_vm_script": round(script.calls_per_vm, 2),
+            "cpu_ms_per_vm": round(spent[ours.name], 1),
+            "cpu_ms_per_vm_script": round(spent[script.name], 1),
             "raw_p50_ms": round(percentile(ours.alone, 50), 1),
             "raw_p99_ms": round(percentile(ours.alone, 99), 1),
             **added,

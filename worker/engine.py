@@ -27,7 +27,15 @@ from django.db.models.functions import Now
 
 from hosting.fleet.models import Pool
 from hosting.operations.bell import ring_on_commit
-from hosting.operations.choices import Queue, State, Trouble, What, kinds_in, longest_step
+from hosting.operations.choices import (
+    Queue,
+    State,
+    Trouble,
+    What,
+    kinds_in,
+    longest_step,
+    queue_of,
+)
 from hosting.operations.models import (
     UNHEARD,
     WITH_LIKELY_POOL,
@@ -67,14 +75,19 @@ _TROUBLES: dict[type[HypervisorError], Trouble] = {
 }
 
 
-# Its worker is killed after one and a half times its longest step: before its lease is over.
+def _lease_of(queue: Queue) -> timedelta:
+    """Its worker is killed after one and a half times its longest step: before its lease is over."""
+    return 2 * longest_step(queue)
+
+
+# For one whose kind is not known yet.
 _LEASED = Case(
     *(
-        When(kind__in=kinds_in(queue), then=Now() + 2 * longest_step(queue))
+        When(kind__in=kinds_in(queue), then=Now() + _lease_of(queue))
         for queue in Queue
         if queue != Queue.TENANT
     ),
-    default=Now() + 2 * longest_step(Queue.TENANT),
+    default=Now() + _lease_of(Queue.TENANT),
 )
 
 
@@ -286,7 +299,9 @@ def _commit(operation: Operation, workflow: Workflow[Any], outcome: Outcome, *, 
 
 def _go(operation: Operation, step: str, *, keep: bool, **changes: Any) -> Held:
     lease: dict[str, Any] = (
-        {"leased_until": _LEASED, "attempt": 1} if keep else {**_let_go_of_lease(), "attempt": 0}
+        {"leased_until": Now() + _lease_of(queue_of(operation.kind)), "attempt": 1}
+        if keep
+        else {**_let_go_of_lease(), "attempt": 0}
     )
     _write(
         operation,
