@@ -71,8 +71,11 @@ def apply(pool: UUID, changes: Changes) -> Touched:
                 _upsert(table, pool, found[kind].values())
                 touched.kinds.add(kind)
         _write_pool(pool, changes, found)
-        if found["host"] or gone["host"] or gone["vm"] or _has_foreign(found["vm"]) or changes.full:
-            Host.objects.filter(pool=pool).measure_capacity()
+        hosts = Host.objects.filter(pool=pool)
+        if changes.full or gone["host"] or gone["vm"] or _has_foreign(found["vm"]):
+            hosts.measure_capacity()
+        elif found["host"]:
+            hosts.filter(pk__in=list(found["host"])).measure_capacity()
     return touched
 
 
