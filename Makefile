@@ -128,6 +128,10 @@ endurance: .installed-dev ## Ten minutes of fifty clients calling the lab at ran
 benchmark: .installed-dev ## How fast the lab answers, full or pools: make benchmark ARGS="--short"
 	$(BIN)/python -m benchmarks.lab $(ARGS)
 
+.PHONY: overhead
+overhead: .installed-dev ## VM starts through us against a script's: make overhead ARGS="--short"
+	$(BIN)/python -m benchmarks.overhead $(ARGS)
+
 # installation -------------------------------------------------------------------------------------------
 
 .PHONY: install

@@ -6,7 +6,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,12 +20,13 @@ def report(
     baselines: Sequence[float],
     goal: float,
     higher_is_better: bool,
+    more: Mapping[str, object] | None = None,
 ) -> bool:
     """Print the pairs and, last, the result; answer whether every single pair met the goal.
 
     `values[i]` and `baselines[i]` were measured one after the other in the same process tree;
     the ratio is value ÷ baseline. The published ratio is the median, the goal is met only if the
-    worst pair meets it.
+    worst pair meets it. `more` is added to the last line's object.
     """
     ratios = [value / baseline for value, baseline in zip(values, baselines, strict=True)]
     worst = min(ratios) if higher_is_better else max(ratios)
@@ -43,6 +44,7 @@ def report(
                 "ratio": round(statistics.median(ratios), 4),
                 "goal": goal,
                 "met": met,
+                **(more or {}),
             }
         )
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from time import monotonic
 from typing import Any, TypeAlias
@@ -27,8 +27,22 @@ from django.db.models.functions import Now
 
 from hosting.fleet.models import Pool
 from hosting.operations.bell import ring_on_commit
-from hosting.operations.choices import Queue, State, Trouble, What, kinds_in, longest_step
-from hosting.operations.models import UNHEARD, WITH_POOL, Operation, OperationEvent
+from hosting.operations.choices import (
+    Queue,
+    State,
+    Trouble,
+    What,
+    kinds_in,
+    longest_step,
+    queue_of,
+)
+from hosting.operations.models import (
+    UNHEARD,
+    WITH_LIKELY_POOL,
+    WITH_POOL,
+    Operation,
+    OperationEvent,
+)
 from hosting.operations.notices import tell_of, tell_of_all
 from hosting.operations.services import promote_successors
 from worker.hypervisor.port import (
@@ -61,14 +75,19 @@ _TROUBLES: dict[type[HypervisorError], Trouble] = {
 }
 
 
-# Its worker is killed after one and a half times its longest step: before its lease is over.
+def _lease_of(queue: Queue) -> timedelta:
+    """Its worker is killed after one and a half times its longest step: before its lease is over."""
+    return 2 * longest_step(queue)
+
+
+# For one whose kind is not known yet.
 _LEASED = Case(
     *(
-        When(kind__in=kinds_in(queue), then=Now() + 2 * longest_step(queue))
+        When(kind__in=kinds_in(queue), then=Now() + _lease_of(queue))
         for queue in Queue
         if queue != Queue.TENANT
     ),
-    default=Now() + 2 * longest_step(Queue.TENANT),
+    default=Now() + _lease_of(Queue.TENANT),
 )
 
 
@@ -105,16 +124,15 @@ def claim(uuid: UUID) -> Operation | None:
     token = uuid4()
     due = Operation.objects.due().filter(uuid=uuid)
     taken = due.update(lease_token=token, leased_until=_LEASED, attempt=F("attempt") + 1)
-    return _held_by(uuid, token) if taken else None
+    return _held_by(uuid, token, WITH_LIKELY_POOL) if taken else None
 
 
 def _reread(operation: Operation) -> Operation | None:
-    return _held_by(operation.uuid, operation.lease_token)
+    return _held_by(operation.uuid, operation.lease_token, WITH_POOL[operation.subject_name])
 
 
-def _held_by(uuid: UUID, token: UUID | None) -> Operation | None:
-    held = Operation.objects.select_related(*WITH_POOL).filter(uuid=uuid, lease_token=token)
-    return held.first()
+def _held_by(uuid: UUID, token: UUID | None, relations: Sequence[str]) -> Operation | None:
+    return Operation.objects.select_related(*relations).filter(uuid=uuid, lease_token=token).first()
 
 
 def run_step(operation: Operation, connect: Connect, *, keep: bool) -> Held:
@@ -281,7 +299,9 @@ def _commit(operation: Operation, workflow: Workflow[Any], outcome: Outcome, *, 
 
 def _go(operation: Operation, step: str, *, keep: bool, **changes: Any) -> Held:
     lease: dict[str, Any] = (
-        {"leased_until": _LEASED, "attempt": 1} if keep else {**_let_go_of_lease(), "attempt": 0}
+        {"leased_until": Now() + _lease_of(queue_of(operation.kind)), "attempt": 1}
+        if keep
+        else {**_let_go_of_lease(), "attempt": 0}
     )
     _write(
         operation,

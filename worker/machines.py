@@ -17,10 +17,12 @@ from django.utils import timezone
 from hosting import labels
 from hosting.compute.models import Instance
 from worker.hypervisor.port import (
+    CloneSpec,
     Gone,
     Hypervisor,
     Marker,
     TaskHandle,
+    Unreachable,
     VbdSpec,
     VdiSpec,
     VmRecord,
@@ -40,6 +42,8 @@ LOST = Wait(
     timedelta(seconds=30),
     "The pool does not know its VM any more, which may run all the same: a person must look.",
 )
+MOMENT = timedelta(seconds=0.5)
+STILL_RUNNING = "task_still_running"  # as the port calls what goes on after a wait
 
 
 def name_of(instance: Instance) -> str:
@@ -79,11 +83,10 @@ def build_disks(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> dic
     def empty(role: str, size: int) -> VdiSpec:
         return VdiSpec(labels.disk_name(instance.pk, role), marker, sr, size)
 
-    root = hypervisor.clone_vdi(
-        UUID(facts["golden"]), name=labels.disk_name(instance.pk, "root"), marker=marker
+    clone = CloneSpec(labels.disk_name(instance.pk, "root"), marker, UUID(facts["golden"]))
+    root, scratch, config = hypervisor.ensure_vdis(
+        [clone, empty("scratch", instance.disk_bytes), empty("config", CONFIG_BYTES)]
     )
-    scratch = hypervisor.ensure_vdi(empty("scratch", instance.disk_bytes))
-    config = hypervisor.ensure_vdi(empty("config", CONFIG_BYTES))
     # Written again after a lost reply: it is the same, and no VM has it yet.
     hypervisor.import_vdi(config.uuid, [(0, config_of(instance))], timeout=IMPORT_TIMEOUT)
     return {"root": str(root.uuid), "config": str(config.uuid), "scratch": str(scratch.uuid)}
@@ -147,16 +150,38 @@ def start(hypervisor: Hypervisor, vm: VmRecord, host: UUID) -> TaskHandle | None
     return vm.task_of("start_on") or hypervisor.start_on(vm.uuid, host)
 
 
-def has_started(hypervisor: Hypervisor, vm: VmRecord, task: str | None) -> bool | Wait:
+def ends_soon(hypervisor: Hypervisor, task: str | None) -> bool:
+    """Whether this start has come to its good end, or does in a moment; then the pool forgets its task.
+
+    A longer one shall not hold a worker up. Raises what it failed with.
+    """
+    if task is None:
+        return False
+    try:
+        hypervisor.wait(TaskHandle(task), MOMENT)
+    except Gone:
+        return False
+    except Unreachable as late:
+        if late.reason != STILL_RUNNING:
+            raise
+        return False
+    return True
+
+
+def has_started(
+    hypervisor: Hypervisor, vm: VmRecord, task: str | None, *, ran: bool = False
+) -> bool | Wait:
     """True: it ran, though it may have ended since. False: nothing is known of a start; begin again.
 
-    Raises what the start failed with.
+    `ran`: the start is known to have come to its end. Raises what the start failed with.
     """
     if vm.power_state == "Running":
         if vm.guest is not None and vm.guest.pv_drivers_detected:
             _forget(hypervisor, task)
             return True
         return Wait(SOON, "The guest boots.")
+    if ran:
+        return True
     if task is None:
         return False
     try:

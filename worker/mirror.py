@@ -71,9 +71,17 @@ def apply(pool: UUID, changes: Changes) -> Touched:
                 _upsert(table, pool, found[kind].values())
                 touched.kinds.add(kind)
         _write_pool(pool, changes, found)
-        if touched.kinds & {"host", "vm"}:
-            Host.objects.filter(pool=pool).measure_capacity()
+        hosts = Host.objects.filter(pool=pool)
+        if changes.full or gone["host"] or gone["vm"] or _has_foreign(found["vm"]):
+            hosts.measure_capacity()
+        elif found["host"]:
+            hosts.filter(pk__in=list(found["host"])).measure_capacity()
     return touched
+
+
+def _has_foreign(vms: Mapping[UUID, VmRecord]) -> bool:
+    """Of VMs only these matter to what a host has for ours: a start of ours measures no host."""
+    return any(_uuid(vm.marker.get(labels.INSTANCE)) is None for vm in vms.values())
 
 
 # ------------------------------------------------------------------------------------------------- rows

@@ -45,7 +45,7 @@ def take_place(instance: Instance, facts: Facts) -> Wait | dict[str, Any]:
         return Wait(LOOK_AGAIN, "The image is not on any pool yet.")
     if now.host_id is None:
         asked = request_of(now, shunned=shunned_in(facts))
-        answer = _choose_where_disks_are(asked, disks)
+        answer = _choose_where_disks_are(asked, now.container.tenant_id, disks)
         if isinstance(answer, NoPlace):
             return Wait(LOOK_AGAIN, explain(asked, answer))
         if not Instance.objects.all().take_host(now, answer.host, asked.memory_bytes):
@@ -65,7 +65,7 @@ def take_place(instance: Instance, facts: Facts) -> Wait | dict[str, Any]:
 
 def take_target(instance: Instance, facts: Facts) -> Wait | UUID:
     """Reserve a host for `instance` to move to: the one planned in `facts` if that still has room."""
-    now = Instance.objects.get(pk=instance.pk)
+    now = Instance.objects.select_related("container").get(pk=instance.pk)
     if now.target_id is not None:
         return now.target_id
     assert now.pool_id is not None
@@ -78,7 +78,7 @@ def take_target(instance: Instance, facts: Facts) -> Wait | UUID:
     ):
         return planned
     asked = request_of(now, shunned=shunned)
-    answer = choose(asked, hosts_as_seen([now.pool_id]))
+    answer = choose(asked, hosts_as_seen([now.pool_id], [now.container.tenant_id]))
     if isinstance(answer, NoPlace):
         return Wait(LOOK_AGAIN, explain(asked, answer))
     if Instance.objects.all().take_target(now, answer.host):
@@ -100,20 +100,19 @@ def request_of(instance: Instance, *, shunned: Collection[UUID | None] = ()) -> 
     )
 
 
-def hosts_as_seen(pools: Collection[UUID]) -> list[HostView]:
-    """The hosts of these pools as they are now."""
-    srs: defaultdict[UUID, set[UUID]] = defaultdict(set)
-    attached = Pbd.objects.filter(pool__in=list(pools), currently_attached=True)
-    for host, sr in attached.exclude(host=None).exclude(sr=None).values_list("host_id", "sr_id"):
-        assert host is not None
-        assert sr is not None
-        srs[host].add(sr)
-    tenants: defaultdict[UUID, dict[str, int]] = defaultdict(dict)
-    there = Instance.objects.all().living().exclude(host=None)
+def hosts_as_seen(
+    pools: Collection[UUID], tenants: Collection[UUID], *, reaching: Collection[UUID] = ()
+) -> list[HostView]:
+    """The hosts of these pools as they are now, with how many instances of these tenants each has.
+
+    Of storage only this is told: which of them reach all of it, those in `reaching`.
+    """
+    neighbours: defaultdict[UUID, dict[str, int]] = defaultdict(dict)
+    there = Instance.objects.all().living().exclude(host=None).filter(container__tenant__in=tenants)
     counted = there.values_list("host_id", "container__tenant_id").annotate(count=Count("pk"))
     for host, tenant, count in counted.order_by():
         assert host is not None
-        tenants[host][str(tenant)] = count
+        neighbours[host][str(tenant)] = count
     return [
         HostView(
             uuid=host.pk,
@@ -121,25 +120,36 @@ def hosts_as_seen(pools: Collection[UUID]) -> list[HostView]:
             free_bytes=host.memory_unreserved_bytes,
             accepting=host.state == HostState.ACCEPTING and host.enabled and host.live,
             cpu_count=host.cpu_count,
-            srs=frozenset(srs[host.pk]),
-            neighbours=tenants[host.pk],
+            srs=_HERE if host.pk in reaching else frozenset(),
+            neighbours=neighbours[host.pk],
         )
-        for host in Host.objects.all().present().filter(pool__in=list(pools))
+        for host in Host.objects.all().present().filter(pool__in=list(pools)).only(*_SEEN)
     ]
 
 
-def _choose_where_disks_are(asked: Request, disks: Mapping[UUID, GoldenDisk]) -> Answer:
-    """A host that reaches its own pool's golden disk: hosts of several pools are compared alike."""
-    of_pool = dict(Host.objects.all().present().values_list("pk", "pool_id"))
-    hosts = hosts_as_seen(list(disks))
-    blind = [one.uuid for one in hosts if disks[of_pool[one.uuid]].sr_uuid not in one.srs]
-    here = frozenset({_HERE})
-    seen = [replace(one, srs=one.srs if one.uuid in blind else one.srs | here) for one in hosts]
-    return choose(replace(asked, srs=here), seen)
+# What of a host's row is looked at.
+_SEEN = (
+    "name",
+    "memory_capacity_bytes",
+    "memory_reserved_bytes",
+    "state",
+    "enabled",
+    "live",
+    "cpu_count",
+)
+# Stands for "the SR that this pool's golden disk is on", so that hosts of several pools compare.
+_HERE = frozenset({UUID(int=0)})
 
 
-# Stands for "the SR that this pool's golden disk is on".
-_HERE = UUID(int=0)
+def _choose_where_disks_are(
+    asked: Request, tenant: UUID, disks: Mapping[UUID, GoldenDisk]
+) -> Answer:
+    """A host that reaches its own pool's golden disk."""
+    attached = Pbd.objects.filter(currently_attached=True, pool__in=list(disks))
+    on = attached.filter(sr__in=[disk.sr_uuid for disk in disks.values()])
+    reaching = set(on.values_list("host_id", flat=True))
+    hosts = hosts_as_seen(list(disks), [tenant], reaching=reaching)
+    return choose(replace(asked, srs=_HERE), hosts)
 
 
 def _golden_disks(instance: Instance) -> dict[UUID, GoldenDisk]:

@@ -172,12 +172,12 @@ class HostQuerySet(models.QuerySet["Host"]):
                 models.Subquery(foreign), 0, output_field=models.BigIntegerField()
             )
         )
-        measured.update(
-            memory_capacity_bytes=Greatest(
-                F("memory_total_bytes") - F("memory_overhead_bytes") - F("foreign_bytes"),
-                F("memory_reserved_bytes"),
-            )
+        capacity = Greatest(
+            F("memory_total_bytes") - F("memory_overhead_bytes") - F("foreign_bytes"),
+            F("memory_reserved_bytes"),
         )
+        # A row that stays as it is need not be written, and left behind dead, all the same.
+        measured.exclude(memory_capacity_bytes=capacity).update(memory_capacity_bytes=capacity)
 
 
 def _must_be_positive(memory_bytes: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import reduce
 from operator import or_
@@ -24,13 +25,15 @@ UNHEARD = timedelta(seconds=30)
 # in both lines here, and a migration; every rule about it follows.
 SUBJECTS = ("pool", "host", "instance", "image")
 # How to read each together with its pool and what steps over it need, in one query.
-WITH_POOL = (
-    "pool",
-    "host__pool",
-    "instance__pool",
-    "instance__container__version",
-    "image__pool",
-)
+WITH_POOL: Mapping[str, tuple[str, ...]] = {
+    "pool": ("pool",),
+    "host": ("host__pool",),
+    "instance": ("instance__pool", "instance__container__version"),
+    "image": ("image__pool",),
+}
+# Where it is not known yet which of them it will be: all would be more tables than PostgreSQL plans
+# in a millisecond, so the rare ones are read when they are looked at.
+WITH_LIKELY_POOL = (*WITH_POOL["instance"], *WITH_POOL["host"])
 
 
 def _exactly_one_subject() -> Q:
@@ -185,14 +188,18 @@ class Operation(models.Model):
         return f"{self.kind} {self.uuid}"
 
     @property
+    def subject_name(self) -> str:
+        """The column that says what this is about."""
+        return next(name for name in SUBJECTS if getattr(self, f"{name}_id") is not None)
+
+    @property
     def subject(self) -> Any:
         """The row that this is about; which class depends on the kind."""
-        return next(row for name in SUBJECTS if (row := getattr(self, name)) is not None)
+        return getattr(self, self.subject_name)
 
     @property
     def subject_uuid(self) -> UUID:
-        name = next(name for name in SUBJECTS if getattr(self, f"{name}_id") is not None)
-        uuid: UUID = getattr(self, f"{name}_id")
+        uuid: UUID = getattr(self, f"{self.subject_name}_id")
         return uuid
 
     @property

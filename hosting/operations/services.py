@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, models, transaction
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, When
 from django.db.models.functions import Coalesce, Now
 
 from hosting.errors import Conflict, Forbidden
@@ -60,7 +60,9 @@ def request(
         return _already_there(operation, error)
     ring_on_commit([(operation.uuid, kind)])
     tell_of(operation)
-    return Operation.objects.get(pk=operation.pk)
+    made = Operation.objects.get(pk=operation.pk)
+    setattr(made, subject_name(subject), subject)  # known: whoever shows it need not read it again
+    return made
 
 
 def _already_there(wanted: Operation, error: IntegrityError) -> Operation:
@@ -111,12 +113,15 @@ def wake_about(subjects: Mapping[str, Collection[UUID]], operations: Collection[
 
 
 def _wake(operations: OperationQuerySet) -> int:
-    sleeping = list(operations.active().values_list("uuid", "kind"))
-    if not sleeping:
-        return 0
-    woken = Operation.objects.filter(pk__in=[uuid for uuid, _ in sleeping])
-    ring_on_commit(sleeping)
-    return woken.active().update(run_at=Now(), dispatched_until=Now() + UNHEARD)
+    """A worker that holds one of them looks again by itself: it need not be rung for."""
+    unheld = Q(leased_until__lte=Now())
+    woken = operations.active().update(
+        run_at=Now(),
+        dispatched_until=Case(When(unheld, then=Now() + UNHEARD), default=F("dispatched_until")),
+    )
+    if woken:
+        ring_on_commit(operations.active().filter(unheld).values_list("uuid", "kind"))
+    return woken
 
 
 def cancel(operation: Operation, *, requested_by: str) -> bool:

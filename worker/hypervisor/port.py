@@ -9,7 +9,7 @@ Two ways of doing: calls that the pool finishes at once return the record; calls
 `TaskHandle` at once, which `wait` and `poll` look after. A handle is plain text and may be stored.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, Protocol, TypeAlias
@@ -53,6 +53,7 @@ from worker.hypervisor.records import (
 from worker.hypervisor.specs import (
     BootDirect,
     BootHvm,
+    CloneSpec,
     NetworkSpec,
     VbdSpec,
     VdiSpec,
@@ -69,6 +70,7 @@ __all__ = [
     "Candidate",
     "CandidatesChanged",
     "Changes",
+    "CloneSpec",
     "ConsoleRecord",
     "CurrentOperation",
     "DiskMode",
@@ -277,6 +279,10 @@ class Hypervisor(Protocol):
         """The disk of that name on that SR, made if there is none. Its content is not looked at."""
         ...
 
+    def ensure_vdis(self, specs: Sequence[VdiSpec | CloneSpec]) -> tuple[VdiRecord, ...]:
+        """Several disks, made side by side; each is found, or made, as the next two say."""
+        ...
+
     def clone_vdi(self, source: UUID, *, name: str, marker: Marker) -> VdiRecord:
         """A copy-on-write clone of `source`, named and marked; found again by its name.
 
@@ -285,7 +291,7 @@ class Hypervisor(Protocol):
         """
         ...
 
-    def ensure_vbd(self, spec: VbdSpec) -> VbdRecord:
+    def ensure_vbd(self, spec: VbdSpec) -> None:
         """Refused("conflict") when another disk sits on that device."""
         ...
 

@@ -42,6 +42,15 @@ class VmSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class CloneSpec:
+    """A copy-on-write clone of the disk `source`. Its name says all: one of a pool, whatever the SR."""
+
+    name: str
+    marker: Marker
+    source: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class VdiSpec:
     """A disk that should exist; the SR may round `virtual_size_bytes` up."""
 

@@ -7,7 +7,7 @@ hundreds of short runs; what XAPI really does is held by the contract tests agai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 from hosting import labels
 from worker.hypervisor.port import (
     Busy,
+    CloneSpec,
     CurrentOperation,
     Gone,
     GuestMetrics,
@@ -186,17 +187,16 @@ class FakePool:
             found = self.vm(uuid)
         return found
 
-    def ensure_vbd(self, spec: VbdSpec) -> VbdRecord:
+    def ensure_vbd(self, spec: VbdSpec) -> None:
         for vbd in self.vbds_by_uuid.values():
             if (vbd.vm, vbd.device) == (spec.vm, spec.device):
                 if vbd.vdi != spec.vdi:
                     raise Refused("conflict")
-                return vbd
+                return
         _of(self.vms_by_uuid, spec.vm)
         _of(self.vdis_by_uuid, spec.vdi)
         made = VbdRecord(uuid4(), spec.vm, spec.vdi, spec.device, bootable=spec.bootable)
         self.vbds_by_uuid[made.uuid] = made
-        return made
 
     def destroy_vm(self, vm: UUID) -> None:
         found = self.vms_by_uuid.pop(vm, None)
@@ -303,6 +303,17 @@ class FakePool:
         self._look(found)
         return found.record or TaskRecord(uuid4(), task, found.operation, "pending")
 
+    def wait(self, task: TaskHandle, timeout: timedelta) -> TaskRecord:
+        """Looks as often as fits into the time: once for each quarter of a second."""
+        for _ in range(int(timeout / timedelta(seconds=0.25))):
+            record = self.poll(task)
+            if record.is_finished:
+                self.forget(task)
+                if record.error is not None:
+                    raise record.error
+                return record
+        raise Unreachable("task_still_running", may_have_happened=True)
+
     def forget(self, task: TaskHandle) -> None:
         self.tasks.pop(task, None)
 
@@ -324,6 +335,14 @@ class FakePool:
         found = self.find_vdi(spec.name, sr=spec.sr)
         return found or self._add_vdi(
             spec.name, dict(spec.marker), spec.sr, spec.virtual_size_bytes
+        )
+
+    def ensure_vdis(self, specs: Sequence[VdiSpec | CloneSpec]) -> tuple[VdiRecord, ...]:
+        return tuple(
+            self.clone_vdi(spec.source, name=spec.name, marker=spec.marker)
+            if isinstance(spec, CloneSpec)
+            else self.ensure_vdi(spec)
+            for spec in specs
         )
 
     def clone_vdi(self, source: UUID, *, name: str, marker: Marker) -> VdiRecord:

@@ -53,9 +53,9 @@ def test_one_that_was_started_is_not_made_again_when_it_vanishes() -> None:
         assert claimed is not None
         engine.run_step(claimed, to(world.pool), keep=False)
         operation.refresh_from_db()
-    Operation.objects.update(step="start_vm")
+    Operation.objects.update(step="start_again")
     world.pool.vms_by_uuid.clear()
     engine.advance(operation.uuid, to(world.pool))
     operation.refresh_from_db()
-    assert (operation.step, operation.trouble) == ("start_vm", Trouble.GONE)
+    assert (operation.step, operation.trouble) == ("start_again", Trouble.GONE)
     assert not world.pool.vms_by_uuid

@@ -47,8 +47,9 @@ def _is_draining(host: Host) -> bool:
 @evacuate.ledger
 def plan_moves(host: Host, facts: Facts) -> Outcome:
     """Instance → host, for those that fit; the others are placed when there is room."""
-    requests = [request_of(one) for one in _still_on(host).select_related("container")]
-    made = plan(requests, hosts_as_seen([host.pool_id]))
+    still = list(_still_on(host).select_related("container"))
+    tenants = {one.container.tenant_id for one in still}
+    made = plan([request_of(one) for one in still], hosts_as_seen([host.pool_id], tenants))
     return Next(
         empty, plan={str(instance): str(target) for instance, target in made.places.items()}
     )

@@ -12,7 +12,7 @@ from django.db.models.functions import Coalesce, Now
 
 from hosting.compute.models import Instance
 from worker import machines
-from worker.hypervisor.port import Gone, Hypervisor
+from worker.hypervisor.port import Hypervisor
 from worker.places import shun, take_place
 from worker.workflow import Done, Facts, Failed, Next, Outcome, Wait, Workflow
 
@@ -39,28 +39,33 @@ def build_disks(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Out
 
 @provision.remote
 def build_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    """… and start it, in the one step: what was just made need not be looked at again."""
     vm = machines.build_vm(hypervisor, instance, facts["disks"])
-    return Next(start_vm, vm=vm.uuid)
+    task = machines.start(hypervisor, vm, UUID(facts["host"]))
+    return Next(see_start, vm=vm.uuid, task=task)
 
 
 @provision.remote
-def start_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
-    try:
-        vm = hypervisor.vm(UUID(facts["vm"]))
-    except Gone:
-        if "task" in facts:
-            raise  # it was started: another one must not be
-        return Next(build_vm)
-    return Next(await_running, task=machines.start(hypervisor, vm, UUID(facts["host"])))
+def see_start(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    """Once it is written down that it was started: most starts are over before a wait would be."""
+    ran = machines.ends_soon(hypervisor, facts["task"])
+    return Next(await_running, ran=ran)
 
 
 @provision.remote
 def await_running(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
     vm = hypervisor.vm(UUID(facts["vm"]))
-    started = machines.has_started(hypervisor, vm, facts["task"])
+    started = machines.has_started(hypervisor, vm, facts["task"], ran=facts["ran"])
     if isinstance(started, Wait):
         return started
-    return Next(publish if started else start_vm)
+    return Next(publish if started else start_again)
+
+
+@provision.remote
+def start_again(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    """The VM that was started already, or none: another one must not be made."""
+    vm = hypervisor.vm(UUID(facts["vm"]))
+    return Next(see_start, task=machines.start(hypervisor, vm, UUID(facts["host"])))
 
 
 @provision.ledger(can_turn_back=False)

@@ -161,6 +161,23 @@ def test_a_change_does_not_wake_what_meets_a_fault_of_ours(host: Host, trouble: 
     assert services.wake(operation), "a person may always"
 
 
+def test_what_a_worker_holds_is_woken_and_not_rung_for(
+    host: Host, rung: list[UUID], commits: Any
+) -> None:
+    held = Operation.objects.create(kind="x", host=host)
+    Operation.objects.update(
+        run_at=Now() + timedelta(hours=1), leased_until=Now() + timedelta(minutes=1)
+    )
+    with commits():
+        assert services.wake_about({"host": {host.pk}}) == 1
+    assert rung == []
+    assert Operation.objects.filter(pk=held.pk, run_at__lte=Now()).exists()
+    Operation.objects.update(leased_until=Now())
+    with commits():
+        services.wake_about({"host": {host.pk}})
+    assert rung == [held.pk]
+
+
 # ---------------------------------------------------------------------------------------------- dispatch
 
 

@@ -105,6 +105,20 @@ class Calls:
         found = self.read(f"{kind}.get_all_records_where", " and ".join(terms))
         return self._learned(kind, found)
 
+    def named(self, kind: str, name: str) -> dict[str, Raw]:
+        """Records of that name, by reference.
+
+        Asked for by label: the pool then compares one field, and sends nothing when there is none,
+        where an expression is worked out for every row that it has.
+        """
+        found: dict[str, Raw] = {}
+        for ref in self.read(f"{kind}.get_by_name_label", name):
+            try:
+                found[ref] = self.record_of(kind, ref)
+            except Gone:  # meanwhile
+                continue
+        return found
+
     def _learned(self, kind: str, found: dict[str, Raw]) -> dict[str, Raw]:
         for ref, raw in found.items():
             self.learn(kind, ref, UUID(raw["uuid"]))

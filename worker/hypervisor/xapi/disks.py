@@ -8,7 +8,7 @@ clone whose maker died, and is adopted only when it already has the name we are 
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -16,7 +16,7 @@ from uuid import UUID
 from worker.hypervisor.port import (
     MARKER_PREFIX,
     Busy,
-    Candidate,
+    CloneSpec,
     Gone,
     HypervisorError,
     Marker,
@@ -33,7 +33,7 @@ from worker.hypervisor.xapi.making import OPERATION, first_of, is_ours, remarked
 from worker.hypervisor.xapi.rawhttp import Exchange, open_exchange
 from worker.hypervisor.xapi.records import Raw, task_ref
 from worker.hypervisor.xapi.tarstream import encoded
-from worker.hypervisor.xapi.tasks import TaskCalls
+from worker.hypervisor.xapi.tasks import Made, TaskCalls
 
 log = logging.getLogger(__name__)
 
@@ -57,22 +57,53 @@ class Disks:
         return self._record(found[1]) if found is not None else None
 
     def ensure_vdi(self, spec: VdiSpec) -> VdiRecord:
-        found = _finished(self._named(spec.name, spec.sr), spec.marker)
-        if found is None:
-            found = self._create(spec)
-        return self._naming_itself(*found)
+        (made,) = self.ensure_vdis([spec])
+        return made
 
     def clone_vdi(self, source: UUID, *, name: str, marker: Marker) -> VdiRecord:
-        named = self._named(name)
-        found = _finished(named, marker) or _half_made(named)
-        if found is None:
-            task = self._calls.start("VDI.clone", self._calls.ref("VDI", source), {})
-            ref = self._made(task)
-            found = ref, self._calls.record_of("VDI", ref)
-        return self._finish(*found, name, marker)
+        (made,) = self.ensure_vdis([CloneSpec(name, marker, source)])
+        return made
 
-    def _create(self, spec: VdiSpec) -> tuple[str, Raw]:
-        fields = {
+    def ensure_vdis(self, specs: Sequence[VdiSpec | CloneSpec]) -> tuple[VdiRecord, ...]:
+        """What one of them fails with is raised when the others are done: none is left half-made."""
+        found = [self._find(spec) for spec in specs]
+        missing = [spec for spec, disk in zip(specs, found, strict=True) if disk is None]
+        made = iter(self._make(missing) if missing else ())
+        return tuple(
+            self._finish(*disk, spec) if disk is not None else next(made)
+            for spec, disk in zip(specs, found, strict=True)
+        )
+
+    def _find(self, spec: VdiSpec | CloneSpec) -> tuple[str, Raw] | None:
+        if isinstance(spec, VdiSpec):
+            return _finished(self._named(spec.name, spec.sr), spec.marker)
+        named = self._named(spec.name)
+        return _finished(named, spec.marker) or _half_made(named)
+
+    def _make(self, specs: Sequence[VdiSpec | CloneSpec]) -> list[VdiRecord]:
+        begun = [self._begin(spec) for spec in specs]
+        made = self._made([task for task in begun if not isinstance(task, Exception)])
+        done: list[VdiRecord] = []
+        failed: list[Exception] = []
+        for spec, task in zip(specs, begun, strict=True):
+            try:
+                done.append(self._complete(spec, task, made))
+            except (HypervisorError, UntranslatedFailure) as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
+        return done
+
+    def _begin(self, spec: VdiSpec | CloneSpec) -> TaskHandle | Exception:
+        try:
+            if isinstance(spec, CloneSpec):
+                return self._calls.start("VDI.clone", self._calls.ref("VDI", spec.source), {})
+            return self._calls.start("VDI.create", self._fields(spec))
+        except (HypervisorError, UntranslatedFailure) as error:
+            return error
+
+    def _fields(self, spec: VdiSpec) -> dict[str, object]:
+        return {
             "name_label": spec.name,
             "name_description": spec.description,
             "SR": self._calls.ref("SR", spec.sr),
@@ -82,30 +113,32 @@ class Disks:
             "read_only": False,
             "other_config": dict(spec.marker),
         }
-        try:
-            ref = self._made(self._calls.start("VDI.create", fields))
-        except Unreachable as lost:
-            settled = self._settle(spec) if lost.may_have_happened else None
-            if settled is None:
-                raise
-            return settled
-        return ref, self._calls.record_of("VDI", ref)
 
-    def _made(self, task: TaskHandle) -> str:
-        """The reference of what a storage task makes. Busy when the SR does not come to it."""
-        try:
-            return self._tasks.wait_for_ref(task, STORAGE_WAIT)
-        except Unreachable as late:
-            if late.reason != "task_still_running":
-                raise
-        self._tasks.cancel(task)
-        try:
-            return self._tasks.wait_for_ref(task, CANCEL_WAIT)
-        except (Unreachable, Busy) as ended:
-            raise Busy("storage_slow", may_have_happened=True) from ended
+    def _made(self, tasks: Collection[TaskHandle]) -> Made:
+        """What storage tasks made. Busy for those that the SR does not come to."""
+        made = self._tasks.wait_for_refs(tasks, STORAGE_WAIT)
+        late = [task for task, got in made.items() if _goes_on(got)]
+        for task in late:
+            self._tasks.cancel(task)
+        ended = self._tasks.wait_for_refs(late, CANCEL_WAIT) if late else {}
+        return {**made, **{task: _or_slow(got) for task, got in ended.items()}}
 
-    def _settle(self, spec: VdiSpec) -> tuple[str, Raw] | None:
+    def _complete(
+        self, spec: VdiSpec | CloneSpec, begun: TaskHandle | Exception, made: Made
+    ) -> VdiRecord:
+        if isinstance(begun, Exception):
+            return self._finish(*self._settle(spec, begun), spec)
+        got = made[begun]
+        if isinstance(got, Exception):
+            raise got
+        return self._finish(got, self._calls.record_of("VDI", got), spec)
+
+    def _settle(self, spec: VdiSpec | CloneSpec, lost: Exception) -> tuple[str, Raw]:
         """The reply to Async.VDI.create was lost: see whether a disk of that name is under way."""
+        if isinstance(spec, CloneSpec):
+            raise lost
+        if not isinstance(lost, Unreachable) or not lost.may_have_happened:
+            raise lost
         deadline = time.monotonic() + CANCEL_WAIT.total_seconds()
         pending = self._calls.where("task", name__label="Async.VDI.create", status="pending")
         for ref in pending:
@@ -114,14 +147,26 @@ class Disks:
                 self._tasks.until_finished(records.task_handle(ref), left)
             except HypervisorError:  # another's, and gone, or slow: what counts is the look below
                 continue
-        return _finished(self._named(spec.name, spec.sr), spec.marker)
+        settled = _finished(self._named(spec.name, spec.sr), spec.marker)
+        if settled is None:
+            raise lost
+        return settled
 
     def _named(self, name: str, sr: UUID | None = None) -> dict[str, Raw]:
         """`sr` matters: an image has one disk of the same name on every SR."""
-        place = {"SR": self._calls.ref("SR", sr)} if sr is not None else {}
-        return self._calls.where("VDI", name__label=name, is_a_snapshot=False, **place)
+        here = self._calls.ref("SR", sr) if sr is not None else None
+        return {
+            ref: raw
+            for ref, raw in self._calls.named("VDI", name).items()
+            if not raw["is_a_snapshot"] and here in (None, raw["SR"])
+        }
 
-    def _finish(self, ref: str, raw: Raw, name: str, marker: Marker) -> VdiRecord:
+    def _finish(self, ref: str, raw: Raw, spec: VdiSpec | CloneSpec) -> VdiRecord:
+        if isinstance(spec, CloneSpec):
+            return self._renamed(ref, raw, spec.name, spec.marker)
+        return self._naming_itself(ref, raw)
+
+    def _renamed(self, ref: str, raw: Raw, name: str, marker: Marker) -> VdiRecord:
         """Name first, marker last: whatever is interrupted stays recognisable as unfinished."""
         own = {**marker, OWN_UUID: raw["uuid"]}
         changed = dict(raw)
@@ -204,7 +249,6 @@ class Disks:
     ) -> None:
         deadline = time.monotonic() + timeout.total_seconds()
         raw = self._calls.record("VDI", vdi)
-        host = self._host_reaching(raw["SR"])
         task = records.task_handle(
             str(self._calls.call("task.create", f"Async.VDI.import {vdi}", "Bulkhead import"))
         )
@@ -212,9 +256,7 @@ class Disks:
         if operation is not None:
             self._calls.call("task.add_to_other_config", task_ref(task), OPERATION, operation)
         query = {"task_id": task_ref(task), "vdi": str(vdi), "format": "tar"}
-        exchange = open_exchange(
-            self._calls.session, host, "PUT", "/import_raw_vdi", query, STEP_SECONDS
-        )
+        exchange = self._exchange("PUT", "/import_raw_vdi", query, STEP_SECONDS)
         try:
             _stream(exchange, encoded(data, int(raw["virtual_size"])), deadline)
         except BaseException:
@@ -247,27 +289,31 @@ class Disks:
 
     def export_vdi(self, vdi: UUID, *, timeout: timedelta) -> Iterator[bytes]:
         raw = self._calls.record("VDI", vdi)
-        host = self._host_reaching(raw["SR"])
         seconds = timeout.total_seconds()
         query = {"vdi": str(vdi), "format": "raw"}
-        exchange = open_exchange(
-            self._calls.session, host, "GET", "/export_raw_vdi", query, seconds
-        )
+        exchange = self._exchange("GET", "/export_raw_vdi", query, seconds)
         exchange.allow(seconds)
         return _pieces(exchange, int(raw["virtual_size"]))
 
-    def _host_reaching(self, sr_ref: str) -> Candidate:
-        """A host that has the SR plugged: the master if it has, since we are connected to it."""
-        plugged = self._calls.where("PBD", SR=sr_ref, currently_attached=True).values()
-        hosts = {self._calls.resolve("host", raw["host"]) for raw in plugged} - {None}
-        master = self._calls.session.master()
-        if master.host in hosts:
-            return master
-        for host in sorted(str(host) for host in hosts):
-            candidate = self._calls.session.candidates.of_host(UUID(host))
-            if candidate is not None:
-                return candidate
-        raise Busy("storage_unavailable")
+    def _exchange(
+        self, method: str, path: str, query: Mapping[str, str], seconds: float
+    ) -> Exchange:
+        """With the master; when it has not the disk's SR plugged it sends us on to a host that has."""
+        session = self._calls.session
+        return open_exchange(session, session.master(), method, path, query, seconds)
+
+
+def _goes_on(got: str | Exception) -> bool:
+    return isinstance(got, Unreachable) and got.reason == "task_still_running"
+
+
+def _or_slow(got: str | Exception) -> str | Exception:
+    """What came of a task that was told to end, as the answer of a slow SR."""
+    if not isinstance(got, Unreachable | Busy):
+        return got
+    slow = Busy("storage_slow", may_have_happened=True)
+    slow.__cause__ = got
+    return slow
 
 
 def _unfinished(raw: Raw) -> bool:

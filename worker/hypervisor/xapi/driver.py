@@ -59,6 +59,7 @@ class XapiHypervisor:
 
         self.find_vdi = disks.find_vdi
         self.ensure_vdi = disks.ensure_vdi
+        self.ensure_vdis = disks.ensure_vdis
         self.clone_vdi = disks.clone_vdi
         self.import_vdi = disks.import_vdi
         self.export_vdi = disks.export_vdi

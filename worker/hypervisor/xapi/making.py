@@ -17,7 +17,6 @@ from worker.hypervisor.port import (
     LockingMode,
     Marker,
     Refused,
-    VbdRecord,
     VbdSpec,
     VifRecord,
     VifSpec,
@@ -82,7 +81,9 @@ class Making:
         return self._reading.vm_of(self._calls.record_of("VM", ref))
 
     def _vms_named(self, name: str) -> dict[str, Raw]:
-        return self._calls.where("VM", name__label=name, is_a_template=False, is_a_snapshot=False)
+        named = self._calls.named("VM", name).items()
+        copies = ("is_a_template", "is_a_snapshot")
+        return {ref: raw for ref, raw in named if not any(raw[field] for field in copies)}
 
     def set_vm_marker(self, vm: UUID, marker: Marker) -> None:
         ref = self._calls.ref("VM", vm)
@@ -121,7 +122,7 @@ class Making:
 
     # devices ------------------------------------------------------------------------------------
 
-    def ensure_vbd(self, spec: VbdSpec) -> VbdRecord:
+    def ensure_vbd(self, spec: VbdSpec) -> None:
         vm, vdi = self._calls.ref("VM", spec.vm), self._calls.ref("VDI", spec.vdi)
         fields = {
             "VM": vm,
@@ -136,14 +137,12 @@ class Making:
             **_NO_QOS,
         }
         try:
-            ref = str(self._calls.call("VBD.create", fields))
+            self._calls.call("VBD.create", fields)
         except Refused as refused:
             found = self._calls.where("VBD", VM=vm, userdevice=str(spec.device))
             same = [raw for raw in found.values() if raw["VDI"] == vdi]
             if refused.reason != "conflict" or not same:
                 raise
-            return records.vbd_record(same[0], self._calls.resolve)
-        return records.vbd_record(self._calls.record_of("VBD", ref), self._calls.resolve)
 
     def ensure_vif(self, spec: VifSpec) -> VifRecord:
         vm, network = self._calls.ref("VM", spec.vm), self._calls.ref("network", spec.network)

@@ -6,11 +6,19 @@ read from its object.
 """
 
 import time
+from collections.abc import Collection, Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from worker.hypervisor.port import Gone, TaskHandle, TaskRecord, Unreachable
+from worker.hypervisor.port import (
+    Gone,
+    HypervisorError,
+    TaskHandle,
+    TaskRecord,
+    Unreachable,
+    UntranslatedFailure,
+)
 from worker.hypervisor.xapi.calls import Calls
 from worker.hypervisor.xapi.errors import translate_error_info
 from worker.hypervisor.xapi.records import Raw, result_ref, task_record, task_ref
@@ -18,6 +26,9 @@ from worker.hypervisor.xapi.records import Raw, result_ref, task_record, task_re
 LONGEST_POLL_SECONDS: Final = 30.0
 FIRST_POLL_SECONDS: Final = 1.0
 _RUNNING: Final = ("pending", "cancelling")
+
+Made: TypeAlias = Mapping[TaskHandle, str | Exception]
+"""Each task's new object, by reference, or what kept it from being made."""
 
 
 class TaskCalls:
@@ -41,20 +52,29 @@ class TaskCalls:
         except Gone:
             return
 
-    def wait_for_ref(self, task: TaskHandle, timeout: timedelta) -> str:
-        """Wait for a call that makes an object; the object's reference."""
-        made = result_ref(str(self._succeeded(task, timeout)["result"]))
-        if made is None:
-            raise Gone("gone")
-        return made
+    def wait_for_refs(self, tasks: Collection[TaskHandle], timeout: timedelta) -> Made:
+        """Wait for calls that each make an object: the reference of it, or what the call failed with.
+
+        One that goes on after `timeout` is told by Unreachable("task_still_running").
+        """
+        deadline = time.monotonic() + timeout.total_seconds()
+        ended = self._until_all_finished([task_ref(task) for task in tasks], deadline)
+        return {task: self._made(task, ended[task_ref(task)]) for task in tasks}
+
+    def _made(self, task: TaskHandle, ended: Raw | HypervisorError) -> str | Exception:
+        if isinstance(ended, HypervisorError):
+            return ended
+        try:
+            self.forget(task)
+            made = result_ref(str(_success(ended)["result"]))
+        except (HypervisorError, UntranslatedFailure) as error:
+            return error
+        return made if made is not None else Gone("gone")
 
     def _succeeded(self, task: TaskHandle, timeout: timedelta) -> Raw:
         raw = self._until_finished(task_ref(task), time.monotonic() + timeout.total_seconds())
         self.forget(task)
-        if raw["status"] != "success":
-            error = translate_error_info(raw["error_info"] or ["TASK_CANCELLED"])
-            raise error from error.__cause__
-        return raw
+        return _success(raw)
 
     def until_finished(self, task: TaskHandle, timeout: timedelta) -> None:
         """Wait for its end, whatever that is, and leave it as it is: it may be someone else's."""
@@ -62,24 +82,46 @@ class TaskCalls:
 
     def _until_finished(self, ref: str, deadline: float) -> Raw:
         """The task's record once it has ended. Raises Gone, Unreachable."""
+        ended = self._until_all_finished([ref], deadline)[ref]
+        if isinstance(ended, HypervisorError):
+            raise ended
+        return ended
+
+    def _until_all_finished(
+        self, refs: Collection[str], deadline: float
+    ) -> dict[str, Raw | HypervisorError]:
+        """The tasks' records once all have ended; Gone, Unreachable for those of which none is known."""
+        ended: dict[str, Raw | HypervisorError] = {}
         token, patience = "", FIRST_POLL_SECONDS
-        while True:
+        while missing := [ref for ref in refs if ref not in ended]:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise Unreachable("task_still_running", may_have_happened=True)
-            answer = self._events(ref, token, min(left, patience))
-            state = _last_state(answer)
-            if state is None:
-                # Nothing said of it: either nothing changed or it is not there any more.
-                state = self._calls.read("task.get_record", ref)
-            if state["status"] not in _RUNNING:
-                return state
+                late = Unreachable("task_still_running", may_have_happened=True)
+                return ended | dict.fromkeys(missing, late)
+            answer = self._events(missing, token, min(left, patience))
+            states = _last_states(answer)
+            if not states or not token:
+                # Nothing said of them: either nothing changed or they are not there any more.
+                states |= {ref: self._state(ref) for ref in missing if ref not in states}
+            ended |= {ref: state for ref, state in states.items() if _is_end(state)}
             token, patience = answer["token"], LONGEST_POLL_SECONDS
+        return ended
 
-    def _events(self, ref: str, token: str, seconds: float) -> Any:
+    def _state(self, ref: str) -> Raw | Gone:
+        try:
+            state: Raw = self._calls.read("task.get_record", ref)
+        except Gone as gone:
+            return gone
+        return state
+
+    def _events(self, refs: Collection[str], token: str, seconds: float) -> Any:
         session = self._calls.session
         return session.long_poll(
-            "event.from", [f"task/{ref}"], token, float(seconds), timeout=seconds + session.timeout
+            "event.from",
+            [f"task/{ref}" for ref in refs],
+            token,
+            float(seconds),
+            timeout=seconds + session.timeout,
         )
 
     def _record(self, ref: str, raw: Raw) -> TaskRecord:
@@ -95,11 +137,23 @@ class TaskCalls:
 _MAKERS: Final = frozenset({"VM", "VDI", "VBD", "VIF", "network", "SR"})
 
 
-def _last_state(answer: Any) -> Raw | None:
-    state: Raw | None = None
+def _last_states(answer: Any) -> dict[str, Raw | Gone]:
+    states: dict[str, Raw | Gone] = {}
     for event in answer["events"]:
         if event["operation"] == "del":
-            raise Gone("gone")
-        if event.get("snapshot"):
-            state = event["snapshot"]
-    return state
+            states[event["ref"]] = Gone("gone")
+        elif event.get("snapshot"):
+            states[event["ref"]] = event["snapshot"]
+    return states
+
+
+def _is_end(state: Raw | Gone) -> bool:
+    return isinstance(state, Gone) or state["status"] not in _RUNNING
+
+
+def _success(raw: Raw) -> Raw:
+    """Raises what the task failed with, translated."""
+    if raw["status"] != "success":
+        error = translate_error_info(raw["error_info"] or ["TASK_CANCELLED"])
+        raise error from error.__cause__
+    return raw

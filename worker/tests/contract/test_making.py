@@ -7,7 +7,9 @@ import pytest
 from deploy.lab.testing import RunningLab
 from worker.hypervisor.port import (
     BootHvm,
+    CloneSpec,
     Gone,
+    NoRoom,
     Refused,
     Unreachable,
     VbdSpec,
@@ -100,6 +102,38 @@ def test_a_clone_gets_its_own_name_and_marker(place: Place, workshop: Workshop) 
     assert again == place.hypervisor.vdi(clone.uuid)
 
 
+def test_disks_are_made_side_by_side_and_all_found_again(place: Place, workshop: Workshop) -> None:
+    golden = workshop.vdi("golden")
+    sr = place.shared_sr().uuid
+    specs: list[CloneSpec | VdiSpec] = [
+        CloneSpec(workshop.name("root"), workshop.marker, golden.uuid),
+        VdiSpec(workshop.name("scratch"), workshop.marker, sr, 16 * MIB),
+        VdiSpec(workshop.name("config"), workshop.marker, sr, 8 * MIB),
+    ]
+    made = place.hypervisor.ensure_vdis(specs)
+    assert [vdi.name for vdi in made] == [spec.name for spec in specs]
+    assert [vdi.virtual_size_bytes // MIB for vdi in made[1:]] == [16, 8]
+    assert {vdi.marker["hosting:vdi"] for vdi in made} == {str(vdi.uuid) for vdi in made}
+    again = place.hypervisor.ensure_vdis(list(reversed(specs)))
+    assert [vdi.uuid for vdi in again] == [vdi.uuid for vdi in reversed(made)]
+
+
+def test_of_disks_made_side_by_side_one_that_fails_leaves_the_others_whole(
+    place: Place, workshop: Workshop, lab: RunningLab
+) -> None:
+    golden = workshop.vdi("golden")
+    root = CloneSpec(workshop.name("root"), workshop.marker, golden.uuid)
+    full = VdiSpec(workshop.name("full"), workshop.marker, place.shared_sr().uuid, 8 * MIB)
+    fault = ("SR_FULL", "1", "0")
+    lab.do(lambda inside: inside.faults.inject("Async.VDI.create", "error", error=fault))
+    with pytest.raises(NoRoom):
+        place.hypervisor.ensure_vdis([full, root])
+    found = place.hypervisor.find_vdi(root.name)
+    assert found is not None
+    assert not found.is_unfinished_clone
+    assert place.hypervisor.find_vdi(full.name) is None
+
+
 def test_a_clone_whose_marking_failed_is_finished_by_the_next_attempt(
     place: Place, workshop: Workshop, lab: RunningLab
 ) -> None:
@@ -144,9 +178,9 @@ def test_a_disk_is_attached_once_however_often_it_is_asked_for(
 ) -> None:
     vm, vdi = workshop.vm(), workshop.vdi()
     spec = VbdSpec(vm.uuid, vdi.uuid, 0, bootable=True)
-    made = place.hypervisor.ensure_vbd(spec)
-    assert place.hypervisor.ensure_vbd(spec) == made
-    assert place.hypervisor.vbds(vm.uuid) == (made,)
+    place.hypervisor.ensure_vbd(spec)
+    place.hypervisor.ensure_vbd(spec)
+    (made,) = place.hypervisor.vbds(vm.uuid)
     assert (made.vm, made.vdi, made.device, made.mode) == (vm.uuid, vdi.uuid, 0, "RW")
 
 
