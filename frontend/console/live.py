@@ -14,9 +14,8 @@ import redis.asyncio
 import structlog
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.core.exceptions import PermissionDenied
 from django.db import close_old_connections
-from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.views.decorators.http import require_safe
 from redis.exceptions import RedisError
 
@@ -43,7 +42,7 @@ async def pool_events(request: HttpRequest, uuid: UUID) -> HttpResponse | Stream
     if refusal is not None:
         return refusal
     if not await Pool.objects.filter(pk=uuid).aexists():
-        raise Http404
+        return HttpResponse(status=404)
     return _stream(channel_of(uuid))
 
 
@@ -59,7 +58,7 @@ async def _refusal(request: HttpRequest) -> HttpResponse | None:
     if not user.is_authenticated:
         return HttpResponse(status=401)  # an EventSource cannot follow a redirect to a form
     if not user.is_staff:
-        raise PermissionDenied
+        return HttpResponse(status=403)
     return None
 
 

@@ -22,8 +22,8 @@ from hosting.operations.choices import What
 from hosting.operations.models import Operation, OperationEvent
 from tenants.choices import Role
 from tenants.confinement import confined_to
-from tenants.models import Membership, Tenant
-from tenants.tests.makers import make_tenant, make_token, make_user
+from tenants.models import Membership, Tenant, User
+from tenants.tests.makers import make_member, make_tenant, make_token, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -84,6 +84,23 @@ def test_everybodys_images_are_seen_and_not_written(ours: Tenant) -> None:
     with confined_to(ours):
         assert Image.objects.filter(pk=image.pk).exists()
         assert not Image.objects.filter(pk=image.pk).update(reference="evil")
+
+
+def test_how_the_import_of_everybodys_image_goes_is_seen_and_not_changed(ours: Tenant) -> None:
+    operation = Operation.objects.create(
+        kind="image.import", image=make_image(None), requested_by="t"
+    )
+    with confined_to(ours):
+        assert Operation.objects.filter(pk=operation.pk).exists()
+        assert not Operation.objects.filter(pk=operation.pk).update(detail="mine")
+
+
+def test_who_made_a_token_and_has_left_is_still_named(ours: Tenant) -> None:
+    gone = make_member(ours)
+    make_token(gone)
+    gone.delete()
+    with confined_to(ours):
+        assert User.objects.filter(pk=gone.user_id).exists()
 
 
 def test_others_rows_are_neither_changed_nor_made(ours: Tenant, theirs: Tenant) -> None:

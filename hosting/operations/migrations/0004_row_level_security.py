@@ -28,7 +28,9 @@ OWN = {
     "tenants_apitoken": ("tenant_id = bulkhead_tenant()", "SELECT, INSERT, UPDATE"),
     "tenants_quota": ("tenant_id = bulkhead_tenant()", "SELECT, UPDATE"),
     "tenants_user": (
-        "id IN (SELECT user_id FROM tenants_membership WHERE tenant_id = bulkhead_tenant())",
+        "id IN (SELECT user_id FROM tenants_membership WHERE tenant_id = bulkhead_tenant())"
+        # Who made a token and has left is still named beside it.
+        " OR id IN (SELECT created_by_id FROM tenants_apitoken WHERE tenant_id = bulkhead_tenant())",
         "SELECT",
     ),
     "compute_container": ("tenant_id = bulkhead_tenant()", "SELECT, INSERT, UPDATE"),
@@ -52,6 +54,11 @@ OWN = {
         "SELECT",
     ),
 }
+# What is everybody's may be looked at: their images, and how the import of those goes.
+EVERYBODYS = {
+    "catalog_image": "tenant_id IS NULL",
+    "operations_operation": "image_id IN (SELECT uuid FROM catalog_image WHERE tenant_id IS NULL)",
+}
 # Not a tenant's, and needed while its requests are served.
 SHARED = {
     "fleet_pool": "SELECT",
@@ -73,10 +80,10 @@ def _secure() -> str:
             f"CREATE POLICY own ON {table} TO bulkhead_tenant USING ({rows});",
             f"GRANT {may} ON {table} TO bulkhead_tenant;",
         ]
-    lines.append(
-        "CREATE POLICY everybodys ON catalog_image FOR SELECT TO bulkhead_tenant"
-        " USING (tenant_id IS NULL);"
-    )
+    lines += [
+        f"CREATE POLICY everybodys ON {table} FOR SELECT TO bulkhead_tenant USING ({rows});"
+        for table, rows in EVERYBODYS.items()
+    ]
     lines += [f"GRANT {may} ON {table} TO bulkhead_tenant;" for table, may in SHARED.items()]
     lines.append("GRANT USAGE ON SCHEMA public TO bulkhead_tenant;")
     lines.append("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO bulkhead_tenant;")
@@ -84,7 +91,7 @@ def _secure() -> str:
 
 
 def _open() -> str:
-    lines = ["DROP POLICY everybodys ON catalog_image;"]
+    lines = [f"DROP POLICY everybodys ON {table};" for table in EVERYBODYS]
     for table in OWN:
         lines += [
             f"DROP POLICY own ON {table};",
