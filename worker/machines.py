@@ -21,9 +21,11 @@ from worker.hypervisor.port import (
     Gone,
     Hypervisor,
     Marker,
+    Refused,
     TaskHandle,
     Unreachable,
     VbdSpec,
+    VdiRecord,
     VdiSpec,
     VmRecord,
     VmSpec,
@@ -43,6 +45,8 @@ LOST = Wait(
     "The pool does not know its VM any more, which may run all the same: a person must look.",
 )
 MOMENT = timedelta(seconds=0.5)
+IMPORT_FAILED = "import_failed"  # as the port calls an upload that came to nothing
+TRIES = 3
 STILL_RUNNING = "task_still_running"  # as the port calls what goes on after a wait
 
 
@@ -84,12 +88,31 @@ def build_disks(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> dic
         return VdiSpec(labels.disk_name(instance.pk, role), marker, sr, size)
 
     clone = CloneSpec(labels.disk_name(instance.pk, "root"), marker, UUID(facts["golden"]))
+    told = empty("config", CONFIG_BYTES)
     root, scratch, config = hypervisor.ensure_vdis(
-        [clone, empty("scratch", instance.disk_bytes), empty("config", CONFIG_BYTES)]
+        [clone, empty("scratch", instance.disk_bytes), told]
     )
-    # Written again after a lost reply: it is the same, and no VM has it yet.
-    hypervisor.import_vdi(config.uuid, [(0, config_of(instance))], timeout=IMPORT_TIMEOUT)
+    config = _write(hypervisor, told, config, config_of(instance))
     return {"root": str(root.uuid), "config": str(config.uuid), "scratch": str(scratch.uuid)}
+
+
+def _write(hypervisor: Hypervisor, spec: VdiSpec, vdi: VdiRecord, content: bytes) -> VdiRecord:
+    """The disk with `content` at its start: after a failed upload another one (XAPI.md 4.5).
+
+    Written again after a lost reply: it is the same, and no VM has it yet.
+    """
+    failures = 0
+    while True:
+        try:
+            hypervisor.import_vdi(vdi.uuid, [(0, content)], timeout=IMPORT_TIMEOUT)
+        except Refused as no:
+            failures += 1
+            if no.reason != IMPORT_FAILED or failures == TRIES:
+                raise
+            hypervisor.destroy_vdi(vdi.uuid)
+            vdi = hypervisor.ensure_vdi(spec)
+        else:
+            return vdi
 
 
 def _claim_again(hypervisor: Hypervisor, instance: Instance) -> None:

@@ -17,6 +17,7 @@ from hosting import labels
 from hosting.catalog.choices import DiskState
 from hosting.catalog.models import GoldenDisk, Image, ImageVersion
 from hosting.fleet.models import Pool, StorageRepository
+from worker import machines
 from worker.hypervisor.port import Hypervisor, Refused, VdiRecord, VdiSpec
 from worker.images import (
     ImageRefused,
@@ -30,8 +31,6 @@ from worker.workflow import Done, Facts, Failed, Next, Outcome, Wait, Workflow
 
 LOOK_AGAIN = timedelta(seconds=30)
 IMPORT_TIMEOUT = timedelta(minutes=8)
-# An upload that failed is begun again with a new disk so often (XAPI.md 4.5).
-TRIES = 3
 
 find_images: Callable[[], Images] = Images.by_settings
 
@@ -110,9 +109,9 @@ def fill(image: Image, facts: Facts, hypervisor: Hypervisor) -> Outcome:
             return Next(unmake_refused, code=refused.code, why=refused.public)
         except ImageUnavailable as later:
             return Wait(later.retry_after or LOOK_AGAIN, later.public)
-        except Refused as no:
+        except Refused as no:  # an upload that failed is begun again with a new disk (XAPI.md 4.5)
             failures = int(facts.get("failures", 0)) + 1
-            if no.reason != "import_failed" or failures == TRIES:
+            if no.reason != machines.IMPORT_FAILED or failures == machines.TRIES:
                 raise
             return Next(fill, failures=failures)
     return Next(publish, vdi=found.uuid, size=found.virtual_size_bytes)

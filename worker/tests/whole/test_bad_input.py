@@ -59,6 +59,12 @@ def test_an_upload_that_fails_midway_is_made_anew(estate: Estate) -> None:
     assert estate.golden_disks() == 1
 
 
+def test_a_containers_own_upload_that_fails_is_made_anew_too(estate: Estate) -> None:
+    image = estate.imported()
+    estate.lab.do(lambda lab: setattr(lab.faults, "failing_imports", 2))
+    estate.assert_runs_once(estate.running(image))
+
+
 def test_uploads_that_always_fail_are_given_up(estate: Estate) -> None:
     estate.lab.do(lambda lab: setattr(lab.faults, "failing_imports", 99))
     _, operation = estate.image()
