@@ -12,16 +12,12 @@ app = Celery("bulkhead")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
-# Seconds, in a worker's process, which does one thing at a time; of threads that serve the web see settings.
-_CONNECTION_MAX_AGE = 600
-
 
 @worker_init.connect
 def _keep_connections(**_: Any) -> None:
-    from django.db import connections
+    from hosting.connections import keep_one_connection
 
-    database = connections.settings["default"]
-    database["CONN_MAX_AGE"] = database["CONN_MAX_AGE"] or _CONNECTION_MAX_AGE
+    keep_one_connection()
 
 
 @task_prerun.connect

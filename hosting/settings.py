@@ -144,12 +144,13 @@ DATABASES: dict[str, dict[str, Any]] = {
         "PASSWORD": _address.pop("password", ""),
         "HOST": _address.pop("host", ""),
         "PORT": _address.pop("port", ""),
-        # Seconds. Under ASGI each thread would keep a connection of its own: none is kept by default.
+        # Seconds. What web and workers keep: hosting/connections.py.
         "CONN_MAX_AGE": envint("DATABASE_CONN_MAX_AGE", 0),
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {"connect_timeout": 10, **_address},
     }
 }
+DATABASE_POOL_SIZE = envint("DATABASE_POOL_SIZE", 20)
 # Milliseconds a migration may wait for a lock, and a statement of it may take.
 MIGRATION_LOCK_TIMEOUT_MS = envint("MIGRATION_LOCK_TIMEOUT_MS", 4_000)
 MIGRATION_STATEMENT_TIMEOUT_MS = envint("MIGRATION_STATEMENT_TIMEOUT_MS", 300_000)

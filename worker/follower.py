@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from time import monotonic
 from types import FrameType
 from typing import Protocol, TypeAlias
 from uuid import UUID, uuid4
@@ -36,6 +37,8 @@ from worker.hypervisor.port import Changes, HypervisorError, Watcher
 log = structlog.get_logger(__name__)
 
 LEASE = timedelta(seconds=30)
+SURE = 10.0
+"""Seconds after a renewal in which nobody else can have taken the lead, whatever our own clock does."""
 PATIENCE = timedelta(seconds=5)
 STANDBY = timedelta(seconds=3)
 LONGEST_BACKOFF = timedelta(seconds=15)
@@ -78,6 +81,7 @@ class Follower:
         self._token = uuid4()
         self._watcher: Watcher | None = None
         self._failures = 0
+        self._sure_until = 0.0
         self._alarms_may_stand = True
         self._is_waiting = False
         self._log = log.bind(pool=str(pool))
@@ -126,7 +130,7 @@ class Follower:
             self._pause(self._backoff())
 
     def _turn(self) -> None:
-        if not Pool.objects.filter(pk=self._pool).take_lead(self._token, LEASE):
+        if not self._leads():
             self._stand_by()
             return
         try:
@@ -136,6 +140,14 @@ class Follower:
             return
         self._write(changes)
         self._failures = 0
+
+    def _leads(self) -> bool:
+        """Each write renews the lead: only what was not written for long must ask for it."""
+        if monotonic() < self._sure_until:
+            return True
+        taken = Pool.objects.filter(pk=self._pool).take_lead(self._token, LEASE)
+        self._sure_until = monotonic() + SURE if taken else 0.0
+        return taken
 
     # -------------------------------------------------------------------------------------- in the lead
 
@@ -158,8 +170,9 @@ class Follower:
             ours.update(
                 state=PoolState.CONNECTED,
                 last_seen_at=Now(),
-                # The lead was renewed just before the pool was asked.
+                # The lead was renewed before the pool was asked; now it is again.
                 mirrored_at=F("followed_until") - LEASE,
+                followed_until=Now() + LEASE,
             )
             touched = mirror.apply(self._pool, changes)
             wake_about(touched.subjects, touched.operations)
@@ -171,6 +184,7 @@ class Follower:
                 for code in ("pool-unreachable", "follower-broken"):
                     close_alarm(f"{code}:{self._pool}")
         self._alarms_may_stand = False
+        self._sure_until = monotonic() + SURE
 
     # ------------------------------------------------------------------------------------- out of luck
 
@@ -217,7 +231,8 @@ class Follower:
         self._forget_watcher()
 
     def _forget_watcher(self) -> None:
-        """What comes next begins with a full snapshot."""
+        """What comes next begins with a full snapshot, and with asking for the lead."""
+        self._sure_until = 0.0
         if self._watcher is not None:
             self._watcher.close()
             self._watcher = None

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
 
+from hosting.connections import keep_one_connection
 from hosting.fleet.models import Pool
 from worker.connections import Connections
 from worker.follower import Follower, PoolForgotten, stopping_on_signals
@@ -39,6 +40,7 @@ class Command(BaseCommand):
         parser.add_argument("pool", help="its name or uuid")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        keep_one_connection()
         pool = pool_named(options["pool"])
         connections = Connections()
         follower = Follower(pool.pk, lambda now: connections.of(now).watcher())

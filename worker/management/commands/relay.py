@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from hosting.connections import keep_one_connection
 from worker.connections import Connections
 from worker.follower import PoolForgotten, stopping_on_signals
 from worker.management.commands.follow import pool_named
@@ -20,6 +21,7 @@ class Command(BaseCommand):
         parser.add_argument("pool", help="its name or uuid")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        keep_one_connection()
         pool = pool_named(options["pool"])
         relay = Relay(pool.pk, Connections().of)
         with stopping_on_signals(relay):
