@@ -62,6 +62,22 @@ LONGEST_RUN = timedelta(seconds=30)
 LONGEST_BACKOFF = timedelta(minutes=10)
 CANCELLED = "cancelled"
 
+# What others may change of an operation while a worker holds it, and what its own commit changed.
+CURSOR = (
+    "step",
+    "facts",
+    "attempt",
+    "run_at",
+    "deadline_at",
+    "cancel_requested_at",
+    "superseded_by",
+    "turned_back",
+    "error_code",
+    "error",
+    "trouble",
+    "detail",
+)
+
 Connect: TypeAlias = Callable[[Pool], Hypervisor]
 Held: TypeAlias = bool
 """Whether the lease is still ours after a commit."""
@@ -104,7 +120,7 @@ def advance(uuid: UUID, connect: Connect, *, at_most: timedelta = LONGEST_RUN) -
     ran = 0
     operation = claim(uuid)
     while operation is not None:
-        go_on = monotonic() < ends_at
+        go_on, before = monotonic() < ends_at, operation.step
         try:
             held = run_step(operation, connect, keep=go_on)
         except LeaseLost:
@@ -112,10 +128,12 @@ def advance(uuid: UUID, connect: Connect, *, at_most: timedelta = LONGEST_RUN) -
             break
         ran += 1
         if held:
-            operation = _reread(operation)
-        else:
+            operation = _reread(operation, before)
+        elif go_on and not operation.has_ended:
             # Woken while the step ran, it is due again at once.
-            operation = claim(uuid) if go_on else None
+            operation = claim(uuid)
+        else:
+            break
     return ran
 
 
@@ -127,12 +145,29 @@ def claim(uuid: UUID) -> Operation | None:
     return _held_by(uuid, token, WITH_LIKELY_POOL) if taken else None
 
 
-def _reread(operation: Operation) -> Operation | None:
+def _reread(operation: Operation, before: str) -> Operation | None:
+    """As it is now, after its step `before`; None when the lease is another's.
+
+    From one remote step to the next what it is about stays as it was read: neither writes its rows.
+    """
+    steps = Workflow.registry[operation.kind].steps
+    if before and steps[before].is_remote and steps[operation.step].is_remote:
+        return _refreshed(operation)
     return _held_by(operation.uuid, operation.lease_token, WITH_POOL[operation.subject_name])
 
 
+def _refreshed(operation: Operation) -> Operation | None:
+    held = Operation.objects.filter(lease_token=operation.lease_token)
+    try:
+        operation.refresh_from_db(fields=CURSOR, from_queryset=held)
+    except Operation.DoesNotExist:
+        return None
+    return operation
+
+
 def _held_by(uuid: UUID, token: UUID | None, relations: Sequence[str]) -> Operation | None:
-    return Operation.objects.select_related(*relations).filter(uuid=uuid, lease_token=token).first()
+    held = Operation.objects.select_related(*relations).filter(uuid=uuid, lease_token=token)
+    return next(iter(held), None)
 
 
 def run_step(operation: Operation, connect: Connect, *, keep: bool) -> Held:
@@ -142,8 +177,7 @@ def run_step(operation: Operation, connect: Connect, *, keep: bool) -> Held:
     """
     try:
         workflow = Workflow.registry[operation.kind]
-        if not operation.step:
-            _begin(operation, workflow)
+        operation.step = operation.step or workflow.first
         step = workflow.steps[operation.step]
         if _must_let_go(operation, workflow, step):
             return _let_go(operation, workflow, keep=keep)
@@ -161,12 +195,6 @@ def run_step(operation: Operation, connect: Connect, *, keep: bool) -> Held:
             f"A fault of ours ({type(error).__name__}): the operators are told.",
             private=traceback.format_exc(),
         )
-
-
-def _begin(operation: Operation, workflow: Workflow[Any]) -> None:
-    operation.step = workflow.first
-    deadline = Now() + workflow.deadline if workflow.deadline else F("deadline_at")
-    _write(operation, step=workflow.first, deadline_at=deadline)
 
 
 def _run(
@@ -372,7 +400,7 @@ def _end(operation: Operation, state: Any, **changes: Any) -> Held:
         **changes,
     )
     ended = Operation.objects.filter(pk=operation.pk)
-    final = ended.values_list("state", flat=True).get()
+    operation.state = final = ended.values_list("state", flat=True).get()
     OperationEvent.objects.note(operation, What.ENDED, changes.get("error", "") or final)
     promote_successors(ended)
     if final == State.SUCCEEDED and operation.parent_id is not None:
@@ -396,9 +424,17 @@ def _let_go_of_lease() -> dict[str, Any]:
     return {"lease_token": None, "leased_until": Now(), "dispatched_until": Now()}
 
 
+def _deadline(operation: Operation) -> dict[str, Any]:
+    """It counts from the first step."""
+    workflow = Workflow.registry.get(operation.kind)
+    if operation.deadline_at is not None or workflow is None or workflow.deadline is None:
+        return {}
+    return {"deadline_at": Now() + workflow.deadline}
+
+
 def _write(operation: Operation, **changes: Any) -> None:
     """Commit the transition, if the lease is still ours."""
     held = Operation.objects.active().filter(uuid=operation.uuid, lease_token=operation.lease_token)
-    if not held.update(**changes):
+    if not held.update(**{"step": operation.step, **_deadline(operation), **changes}):
         raise LeaseLost(operation.uuid)
     tell_of(operation)

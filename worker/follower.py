@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 LEASE = timedelta(seconds=30)
 SURE = 10.0
 """Seconds after a renewal in which nobody else can have taken the lead, whatever our own clock does."""
+BETWEEN = 0.1
+"""Seconds from one writing to the next asking."""
 PATIENCE = timedelta(seconds=5)
 STANDBY = timedelta(seconds=3)
 LONGEST_BACKOFF = timedelta(seconds=15)
@@ -82,6 +84,7 @@ class Follower:
         self._watcher: Watcher | None = None
         self._failures = 0
         self._sure_until = 0.0
+        self._wrote_at = -BETWEEN
         self._alarms_may_stand = True
         self._is_waiting = False
         self._log = log.bind(pool=str(pool))
@@ -152,6 +155,8 @@ class Follower:
     # -------------------------------------------------------------------------------------- in the lead
 
     def _changes(self) -> Changes:
+        # Changes come in bursts: to write a few costs the same as to write all of a burst.
+        self.stop.wait(max(0.0, self._wrote_at + BETWEEN - monotonic()))
         if self._watcher is None:
             self._watcher = self._watch(Pool.objects.get(pk=self._pool))
             self._log.info("following")
@@ -177,6 +182,8 @@ class Follower:
             touched = mirror.apply(self._pool, changes)
             wake_about(touched.subjects, touched.operations)
             tell_on_commit(tenants_of_instances(touched.subjects["instance"]))
+            if touched.kinds:
+                self._wrote_at = monotonic()
             kinds = touched.kinds | ({"pool"} if was != PoolState.CONNECTED else set())
             if kinds:
                 transaction.on_commit(lambda: self._publish(self._pool, kinds))

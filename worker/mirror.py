@@ -57,8 +57,8 @@ def apply(pool: UUID, changes: Changes) -> Touched:
     for removed in changes.removed:
         gone[removed.kind].add(removed.uuid)
 
-    touched = _touched(pool, found)
     with transaction.atomic():
+        touched = _touched(pool, found)
         for kind, table in _TABLES.items():
             # First what left: an object that left and came back in one batch is here.
             rows = _rows_that_left(table.model, pool, found[kind], gone[kind], full=changes.full)
@@ -167,6 +167,7 @@ def _vm(record: VmRecord) -> dict[str, Any]:
         "instance_uuid": _uuid(record.marker.get(labels.INSTANCE)),
         "current_operations": sorted(now.operation for now in record.current_operations),
         "started_at": record.started_at,
+        "pv_drivers_detected": record.guest is not None and record.guest.pv_drivers_detected,
         "guest_networks": dict(record.guest.networks) if record.guest else {},
         "vm_data": dict(record.vm_data),
     }
@@ -277,9 +278,9 @@ def _touched(pool: UUID, found: Mapping[str, Mapping[UUID, Any]]) -> Touched:
         touched.kinds.add("pool")
         subjects["pool"].add(pool)
     subjects["host"].update(found["host"])
-    for vm in found["vm"].values():
-        assert isinstance(vm, VmRecord)
+    for vm in _news_of(found["vm"]):
         subjects["instance"].update(_known(_uuid(vm.marker.get(labels.INSTANCE))))
+    for vm in found["vm"].values():
         subjects["host"].update(_known(vm.resident_on, vm.scheduled_to_be_resident_on))
     for task in found["task"].values():
         assert isinstance(task, TaskRecord)
@@ -287,6 +288,27 @@ def _touched(pool: UUID, found: Mapping[str, Mapping[UUID, Any]]) -> Touched:
         if operation is not None and task.is_finished:
             touched.operations.add(operation)
     return touched
+
+
+def _news_of(vms: Mapping[UUID, VmRecord]) -> Iterator[VmRecord]:
+    """Those of which something came about that somebody may wait for.
+
+    XAPI tells of a VM at each of its devices and at each thing that is begun with it: mostly of what an
+    operation of ours does at this moment. One query.
+    """
+    before = {row["uuid"]: row for row in VirtualMachine.objects.filter(pk__in=vms).values(*_NEWS)}
+    for uuid, vm in vms.items():
+        was, now = before.get(uuid), _vm(vm)
+        if (
+            was is None
+            or any(was[name] != now[name] for name in _WAITED_FOR)
+            or set(was["current_operations"]) - set(now["current_operations"])
+        ):
+            yield vm
+
+
+_WAITED_FOR = ("power_state", "resident_on_id", "pv_drivers_detected", "vm_data", "instance_uuid")
+_NEWS = ("uuid", "current_operations", *_WAITED_FOR)
 
 
 def _known(*uuids: UUID | None) -> Iterator[UUID]:

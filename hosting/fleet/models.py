@@ -381,6 +381,9 @@ class VirtualMachine(Mirrored):
     )
     current_operations = models.JSONField(default=list, help_text="e.g. pool_migrate")
     started_at = models.DateTimeField(null=True)
+    pv_drivers_detected = models.BooleanField(
+        default=False, db_default=False, help_text="Its kernel is up and speaks to Xen."
+    )
     # Written by the guest: hostile.
     guest_networks = models.JSONField(default=dict)
     vm_data = models.JSONField(default=dict)

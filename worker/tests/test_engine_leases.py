@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from hosting.fleet.models import Host
 from hosting.operations.choices import State
 from hosting.operations.models import Operation
+from hosting.operations.services import cancel
 from worker import engine
 from worker.tests.shed import NEEDS, Shed, furnish, furnish_all
 from worker.tests.support import run_to_end, to
@@ -170,11 +171,31 @@ def test_a_worker_goes_no_further_when_its_lease_was_taken_between_two_steps(
 ) -> None:
     real = engine._reread
 
-    def taken_over(held: Operation) -> Operation | None:
+    def taken_over(held: Operation, before: str) -> Operation | None:
         Operation.objects.update(lease_token=None)
-        return real(held)
+        return real(held, before)
 
     monkeypatch.setattr(engine, "_reread", taken_over)
     assert engine.advance(operation.uuid, to(shed)) == 1
     assert shed.made == 0
     assert furnish.kind == operation.kind
+
+
+@pytest.mark.django_db
+def test_from_one_remote_step_to_the_next_only_the_operation_is_read(
+    operation: Operation, shed: Shed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = engine._refreshed
+
+    def cancelled_meanwhile(held: Operation) -> Operation | None:
+        read.append(held.step)
+        cancel(held, requested_by="t")
+        return real(held)
+
+    monkeypatch.setattr(engine, "_refreshed", cancelled_meanwhile)
+    engine.advance(operation.uuid, to(shed))
+    operation.refresh_from_db()
+    assert read == ["light", "clear"]
+    assert operation.state == State.CANCELLED  # so what others wrote of it was read
+    assert not shed.lamps

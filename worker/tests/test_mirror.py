@@ -265,7 +265,7 @@ def test_a_batch_costs_the_same_however_large_it_is(
     pool: Pool, django_assert_max_num_queries: Any, full: bool
 ) -> None:
     many: list[Record] = [record for _ in range(60) for record in one_of_each()]
-    with django_assert_max_num_queries(21) as few:
+    with django_assert_max_num_queries(22) as few:
         mirror.apply(pool.pk, told(*one_of_each(), full=full))
     with django_assert_max_num_queries(len(few)):
         mirror.apply(pool.pk, told(*many, full=full))
@@ -280,7 +280,7 @@ def test_a_batch_without_news_costs_two_queries(pool: Pool, django_assert_num_qu
 def test_one_changed_vm_does_not_read_the_others(
     pool: Pool, django_assert_max_num_queries: Any
 ) -> None:
-    with django_assert_max_num_queries(4):
+    with django_assert_max_num_queries(5):
         mirror.apply(pool.pk, told(vm_record()))
 
 
@@ -330,6 +330,29 @@ def test_a_changed_vm_concerns_its_instance_and_its_hosts(pool: Pool) -> None:
     )
     subjects = mirror.apply(pool.pk, told(vm)).subjects
     assert subjects == {"instance": {instance}, "host": {here, there}}
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "is_news"),
+    [
+        ({}, {}, False),
+        ({}, {"memory_bytes": 7}, False),
+        ({}, {"current_operations": (CurrentOperation("start_on", TaskHandle("t")),)}, False),
+        ({"current_operations": (CurrentOperation("start_on", TaskHandle("t")),)}, {}, True),
+        ({"power_state": "Halted"}, {"power_state": "Running"}, True),
+        ({}, {"resident_on": UUID(int=5)}, True),
+        ({}, {"guest": GuestMetrics(pv_drivers_detected=True)}, True),
+        ({}, {"vm_data": {"exit-code": "0"}}, True),
+    ],
+)
+def test_an_instance_is_concerned_by_what_somebody_may_wait_for(
+    pool: Pool, was: dict[str, Any], now: dict[str, Any], is_news: bool
+) -> None:
+    uuid, instance = uuid4(), uuid4()
+    marker = {labels.INSTANCE: str(instance)}
+    mirror.apply(pool.pk, told(vm_record(uuid=uuid, marker=marker, **was)))
+    touched = mirror.apply(pool.pk, told(vm_record(uuid=uuid, marker=marker, **now)))
+    assert touched.subjects["instance"] == ({instance} if is_news else set())
 
 
 def test_a_vm_that_left_concerns_its_instance(pool: Pool) -> None:
