@@ -26,6 +26,7 @@ def keep_connections_in_a_pool() -> None:
 
 
 def keep_one_connection() -> None:
-    """For a worker's process."""
+    """For a process that does one thing at a time; a pool that was meant for the web is not for it."""
     database = connections.settings["default"]
+    database["OPTIONS"].pop("pool", None)
     database["CONN_MAX_AGE"] = database["CONN_MAX_AGE"] or _KEPT
