@@ -30,6 +30,8 @@ for _service in _BROUGHT:
     os.environ.update(_service.environment())
 os.environ["ENVIRONMENT"] = "test"
 os.environ["NO_COLOR"] = "1"
+# Tests that load the web must not share its pool: each closes what it opened.
+os.environ["DATABASE_POOL_SIZE"] = "0"
 os.environ["SECRET_KEY"] = "a key for tests, which sign nothing of worth"
 os.environ["DJANGO_SETTINGS_MODULE"] = "hosting.settings"
 # Here and not in a hook: the conftest files below this one may import models.
