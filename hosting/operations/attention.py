@@ -91,9 +91,14 @@ def _dying() -> Iterator[Wanted]:
         yield Wanted(
             f"step-kills-workers:{operation.uuid}",
             Severity.CRITICAL,
-            f"{operation.kind} kills its workers at step {operation.step}",
+            f"{operation.kind} kills its workers at {_place(operation)}",
             "Workers began this step and were not heard of again.",
         )
+
+
+def _place(operation: Operation) -> str:
+    """Its first step is written down when that has been committed."""
+    return f"step {operation.step}" if operation.step else "its first step"
 
 
 def _unfollowed() -> Iterator[Wanted]:

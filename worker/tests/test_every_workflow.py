@@ -177,7 +177,7 @@ def calls_that_may_turn_back(kind: str) -> list[int]:
 
     def look(_number: int, _name: str) -> None:
         case.operation.refresh_from_db()
-        made_by.append(case.operation.step)
+        made_by.append(case.operation.step or workflow.first)
 
     run_to_end(case.operation, Faulty(case.hypervisor, before=look))
     steps = [workflow.steps[name] for name in made_by]
