@@ -47,9 +47,10 @@ STEPS: dict[str, dict[str, str]] = {
     "instance.provision": {
         "place": _PLACE,
         "build_disks": _DISKS,
-        "build_vm": _MACHINE,
-        "start_vm": _START,
+        "build_vm": "Makes its machine and starts it",
+        "see_start": _START,
         "await_running": _BOOT,
+        "start_again": _START,
         "publish": _NOTE,
         "elsewhere": _ELSEWHERE,
         "begin_to_unmake": "Begins to undo what was done",
