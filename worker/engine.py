@@ -166,8 +166,10 @@ def _refreshed(operation: Operation) -> Operation | None:
 
 
 def _held_by(uuid: UUID, token: UUID | None, relations: Sequence[str]) -> Operation | None:
-    held = Operation.objects.select_related(*relations).filter(uuid=uuid, lease_token=token)
-    return next(iter(held), None)
+    # A pool's candidates are certificates by the dozen, and only needed to make its driver.
+    heavy = [f"{name}__candidates" for name in relations if name.endswith("pool")]
+    held = Operation.objects.select_related(*relations).defer(*heavy)
+    return next(iter(held.filter(uuid=uuid, lease_token=token)), None)
 
 
 def run_step(operation: Operation, connect: Connect, *, keep: bool) -> Held:

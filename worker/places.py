@@ -50,7 +50,7 @@ def take_place(instance: Instance, facts: Facts) -> Wait | dict[str, Any]:
             return Wait(LOOK_AGAIN, explain(asked, answer))
         if not Instance.objects.all().take_host(now, answer.host, asked.memory_bytes):
             return Wait(timedelta(0))  # another one was faster: look again
-        now.refresh_from_db()
+        now.refresh_from_db(fields=["host", "pool", "reserved_bytes"])
         placed["placed_now"] = True
     assert now.host_id is not None
     assert now.pool_id is not None

@@ -91,4 +91,4 @@ def images() -> ImageQuerySet:
 
 def golden_disks_of(digest: str) -> QuerySet[GoldenDisk]:
     """Where the root of this digest is, or is about to be."""
-    return GoldenDisk.objects.filter(digest=digest).select_related("pool")
+    return GoldenDisk.objects.filter(digest=digest).select_related("pool").defer("pool__candidates")

@@ -173,6 +173,7 @@ _LIVING: Prefetch[str] = Prefetch(
     .living()
     .with_facts()
     .select_related("host", "target", "pool")
+    .defer("pool__candidates")
     .prefetch_related(Prefetch("operations", _active(), to_attr="active_operations")),
     to_attr="living_instances",
 )

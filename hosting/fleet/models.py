@@ -41,6 +41,7 @@ class Pool(models.Model):
     )
     username = models.CharField(max_length=255)
     sealed_password = models.TextField(editable=False)
+    # Large, a certificate for each host: whoever joins pools to rows defers it.
     candidates = models.JSONField(
         default=list,
         help_text="Hosts at which the master may be found: address, pinned certificate, host uuid.",

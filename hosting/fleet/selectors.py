@@ -48,6 +48,7 @@ def hosts() -> HostQuerySet:
     return (
         Host.objects.present()
         .select_related("pool")
+        .defer("pool__candidates")
         .annotate(
             vm_count=Count("virtual_machines", filter=guests),
             running_vm_count=Count("virtual_machines", filter=running),

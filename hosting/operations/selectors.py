@@ -15,7 +15,8 @@ from tenants.models import Tenant
 
 def operations() -> OperationQuerySet:
     """All, newest first, with what they are about."""
-    return Operation.objects.select_related(*SUBJECTS).order_by("-created_at", "uuid")
+    found = Operation.objects.select_related(*SUBJECTS).defer("pool__candidates")
+    return found.order_by("-created_at", "uuid")
 
 
 def operations_of(tenant: Tenant) -> OperationQuerySet:

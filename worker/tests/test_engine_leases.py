@@ -182,6 +182,13 @@ def test_a_worker_goes_no_further_when_its_lease_was_taken_between_two_steps(
 
 
 @pytest.mark.django_db
+def test_a_pools_certificates_are_not_read_with_each_step(operation: Operation) -> None:
+    claimed = engine.claim(operation.uuid)
+    assert claimed is not None
+    assert "candidates" in claimed.subject.pool.get_deferred_fields()
+
+
+@pytest.mark.django_db
 def test_from_one_remote_step_to_the_next_only_the_operation_is_read(
     operation: Operation, shed: Shed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

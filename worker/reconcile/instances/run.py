@@ -102,5 +102,6 @@ def _idle() -> InstanceQuerySet:
             is_settled=Q(last_ended_at=None) | Q(pool__last_seen_at__gt=F("last_ended_at")),
         )
         .select_related("container", "pool")
+        .defer("pool__candidates")
         .order_by("pk")
     )

@@ -134,6 +134,12 @@ def test_looking_costs_two_queries(instance: Instance, django_assert_num_queries
         assert reconcile_instances() == 0
 
 
+def test_looking_reads_no_certificates(instance: Instance, django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(2) as asked:
+        reconcile_instances()
+    assert not [query for query in asked.captured_queries if "candidates" in query["sql"]]
+
+
 def suspects(*uuids: UUID) -> Any:
     return lambda _pool: set(uuids)
 
