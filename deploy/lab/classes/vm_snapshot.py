@@ -152,7 +152,10 @@ async def _revert_disks(call: Call, snap: Row, vm: Row) -> str:
     db = call.db
     disk_operation: DiskOperation = clone_disk(call)
     snap_vbds = db.rows("VBD", snap.VBDs)
-    originals = {vdi.snapshot_of for vdi in db.rows("VDI", [vbd.VDI for vbd in snap_vbds])}
+    snapped = db.rows("VDI", [vbd.VDI for vbd in snap_vbds])
+    # As it is now: another VM that shares a disk may be reverted meanwhile.
+    original_of = {vdi.ref: vdi.snapshot_of for vdi in snapped}
+    originals = set(original_of.values())
     siblings = {original: _snapshots_of(call, original) for original in originals}
     replaced = []
     for vbd in db.rows("VBD", vm.VBDs):
@@ -164,9 +167,8 @@ async def _revert_disks(call: Call, snap: Row, vm: Row) -> str:
             await within(call, "VDI.destroy", ref)
     for vbd, ref in await duplicate_disks(call, snap_vbds, disk_operation):
         if vbd.type == "Disk" and ref != NULL:
-            before = db.get("VDI", vbd.VDI).snapshot_of
             # Snapshots of the disk that is gone are now snapshots of the one that replaces it.
-            for sibling in siblings[before]:
+            for sibling in siblings[original_of[vbd.VDI]]:
                 db.update(sibling, snapshot_of=ref)
         copy_vbd(call, vbd, vm, ref)
     image = db.find("VDI", snap.suspend_VDI)

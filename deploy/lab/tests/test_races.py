@@ -126,6 +126,24 @@ def test_a_start_that_waited_for_the_shutdown_does_not_come_before_the_revert(vm
     settled(vms)
 
 
+def test_two_vms_that_share_a_disk_are_reverted_at_once(vms: Vms) -> None:
+    vms.lab.clock.set_rate(200)
+    disk = vms.disk(vms.shared_storage())
+    pair = [vms.vm(), vms.vm()]
+    for vm in pair:
+        vms.give_disk(vm, disk)
+    vms.lab.clock.set_rate(0)
+    for vm in pair:
+        finished(vms, "VM.snapshot", vm, "before")
+    snapshots = [vms.api.VM.get_snapshots(vm)[0] for vm in pair]
+    first = asked(vms, "VM.revert", snapshots[0])
+    after(vms, 15.02)  # the disk is destroyed, and what replaces it is being made
+    second = asked(vms, "VM.revert", snapshots[1])
+    after(vms, 60)
+    assert outcome(vms, first) == outcome(vms, second) == "success"
+    settled(vms)
+
+
 # --- suspending and resuming
 
 
