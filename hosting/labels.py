@@ -19,6 +19,14 @@ FILLING = f"{PREFIX}filling"  # VDI: the digest of the image that is being writt
 OPERATION = f"{PREFIX}operation"  # task: the Operation that started it
 
 
+def uuid_in(value: object) -> UUID | None:
+    """What a marker names; None for anything else, since others can write there too."""
+    try:
+        return UUID(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
 def instance_name(uuid: UUID) -> str:
     """The name_label of an Instance's VM."""
     return f"instance-{uuid}"

@@ -81,7 +81,7 @@ def apply(pool: UUID, changes: Changes) -> Touched:
 
 def _has_foreign(vms: Mapping[UUID, VmRecord]) -> bool:
     """Of VMs only these matter to what a host has for ours: a start of ours measures no host."""
-    return any(_uuid(vm.marker.get(labels.INSTANCE)) is None for vm in vms.values())
+    return any(labels.uuid_in(vm.marker.get(labels.INSTANCE)) is None for vm in vms.values())
 
 
 # ------------------------------------------------------------------------------------------------- rows
@@ -164,7 +164,7 @@ def _vm(record: VmRecord) -> dict[str, Any]:
         "memory_overhead_bytes": record.memory_overhead_bytes,
         "vcpus": record.vcpus,
         "marker": dict(record.marker),
-        "instance_uuid": _uuid(record.marker.get(labels.INSTANCE)),
+        "instance_uuid": labels.uuid_in(record.marker.get(labels.INSTANCE)),
         "current_operations": sorted(now.operation for now in record.current_operations),
         "started_at": record.started_at,
         "pv_drivers_detected": record.guest is not None and record.guest.pv_drivers_detected,
@@ -279,12 +279,12 @@ def _touched(pool: UUID, found: Mapping[str, Mapping[UUID, Any]]) -> Touched:
         subjects["pool"].add(pool)
     subjects["host"].update(found["host"])
     for vm in _news_of(found["vm"]):
-        subjects["instance"].update(_known(_uuid(vm.marker.get(labels.INSTANCE))))
+        subjects["instance"].update(_known(labels.uuid_in(vm.marker.get(labels.INSTANCE))))
     for vm in found["vm"].values():
         subjects["host"].update(_known(vm.resident_on, vm.scheduled_to_be_resident_on))
     for task in found["task"].values():
         assert isinstance(task, TaskRecord)
-        operation = _uuid(task.marker.get(labels.OPERATION))
+        operation = labels.uuid_in(task.marker.get(labels.OPERATION))
         if operation is not None and task.is_finished:
             touched.operations.add(operation)
     return touched
@@ -343,11 +343,3 @@ def _fitting(value: Any, length: int | None) -> Any:
     if isinstance(value, list):
         return [_fitting(one, None) for one in value]
     return value
-
-
-def _uuid(text: str | None) -> UUID | None:
-    """What a marker names; None for anything else, since others can write there too."""
-    try:
-        return UUID(text) if text else None
-    except ValueError:
-        return None

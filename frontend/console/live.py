@@ -20,6 +20,7 @@ from django.views.decorators.http import require_safe
 from redis.exceptions import RedisError
 
 from hosting.fleet.models import Pool
+from hosting.fleet.notices import channel_of
 
 log = structlog.get_logger(__name__)
 
@@ -28,11 +29,6 @@ KEEP_ALIVE = 15.0
 RECONNECT = 2.0
 EVERY_POOL = "bulkhead:pool:*"
 CHANGED = b"event: changed\ndata:\n\n"
-
-
-def channel_of(pool: UUID) -> str:
-    """Where the follower of a pool says that something changed."""
-    return f"bulkhead:pool:{pool}"
 
 
 @require_safe

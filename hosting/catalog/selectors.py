@@ -54,7 +54,7 @@ def images_with_news(tenant: Tenant) -> ImageQuerySet:
 def observe_image(image: Image) -> ObservedImage:
     """No query when `image` comes from images_with_news.
 
-    A tenant is not shown what is done with everybody's images: one that is not ready is on its way, then.
+    One of which no operation is to be seen, and that is not ready, is on its way.
     """
     operation = next(iter(_newest_of(image)), None)
     if image.current_id is not None:

@@ -16,12 +16,12 @@ from django.db.models.functions import Now
 from django.urls import reverse
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from frontend.console.live import channel_of
 from frontend.console.tests.worlds import Fleet
 from hosting.alarms.services import open_alarm
 from hosting.asgi import application
 from hosting.compute.models import Instance
 from hosting.fleet.models import Pool
+from hosting.fleet.notices import channel_of
 from hosting.fleet.tests.makers import GIB, make_host, make_pool, make_vm
 from hosting.operations.models import Operation
 from tenants.models import User

@@ -12,7 +12,8 @@ from django.http import HttpResponseBase
 from django.test import AsyncClient, Client
 from django.urls import reverse
 
-from frontend.console.live import CHANGED, EVERY_POOL, channel_of, notices
+from frontend.console.live import CHANGED, EVERY_POOL, notices
+from hosting.fleet.notices import channel_of
 from hosting.fleet.tests.makers import make_pool
 from tenants.models import User
 

@@ -121,14 +121,7 @@ def _disks(pool: Pool) -> Iterable[Disk]:
         yield Disk(
             uuid,
             attached,
-            instance=_uuid(marker.get(labels.INSTANCE)),
-            own=_uuid(marker.get(labels.VDI)),
+            instance=labels.uuid_in(marker.get(labels.INSTANCE)),
+            own=labels.uuid_in(marker.get(labels.VDI)),
             filling=marker.get(labels.FILLING),
         )
-
-
-def _uuid(text: object) -> UUID | None:
-    try:
-        return UUID(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
