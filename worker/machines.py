@@ -25,7 +25,6 @@ from worker.hypervisor.port import (
     TaskHandle,
     Unreachable,
     VbdSpec,
-    VdiRecord,
     VdiSpec,
     VmRecord,
     VmSpec,
@@ -37,7 +36,6 @@ CONFIG_BYTES = 2 * MIB
 # The devices that the guest finds them at: xvda, xvdb, xvdc.
 ROLES = {"root": 0, "config": 1, "scratch": 2}
 GRACE = timedelta(seconds=30)
-IMPORT_TIMEOUT = timedelta(seconds=30)
 SOON = timedelta(seconds=1)
 # Its pool may have lost a VM's record with its master's, and the VM runs on (XAPI.md 6.5).
 LOST = Wait(
@@ -84,35 +82,27 @@ def build_disks(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> dic
     marker, sr = marker_of(instance), UUID(facts["sr"])
     _claim_again(hypervisor, instance)
 
-    def empty(role: str, size: int) -> VdiSpec:
-        return VdiSpec(labels.disk_name(instance.pk, role), marker, sr, size)
+    def named(role: str) -> str:
+        return labels.disk_name(instance.pk, role)
 
-    clone = CloneSpec(labels.disk_name(instance.pk, "root"), marker, UUID(facts["golden"]))
-    told = empty("config", CONFIG_BYTES)
-    root, scratch, config = hypervisor.ensure_vdis(
-        [clone, empty("scratch", instance.disk_bytes), told]
+    specs = (
+        CloneSpec(named("root"), marker, UUID(facts["golden"])),
+        VdiSpec(named("config"), marker, sr, CONFIG_BYTES, content=config_of(instance)),
+        VdiSpec(named("scratch"), marker, sr, instance.disk_bytes),
     )
-    config = _write(hypervisor, told, config, config_of(instance))
-    return {"root": str(root.uuid), "config": str(config.uuid), "scratch": str(scratch.uuid)}
-
-
-def _write(hypervisor: Hypervisor, spec: VdiSpec, vdi: VdiRecord, content: bytes) -> VdiRecord:
-    """The disk with `content` at its start: after a failed upload another one (XAPI.md 4.5).
-
-    Written again after a lost reply: it is the same, and no VM has it yet.
-    """
     failures = 0
     while True:
         try:
-            hypervisor.import_vdi(vdi.uuid, [(0, content)], timeout=IMPORT_TIMEOUT)
+            made = hypervisor.ensure_vdis(specs)
         except Refused as no:
             failures += 1
             if no.reason != IMPORT_FAILED or failures == TRIES:
                 raise
-            hypervisor.destroy_vdi(vdi.uuid)
-            vdi = hypervisor.ensure_vdi(spec)
+            _unmake_disk(
+                hypervisor, instance, "config"
+            )  # after a failed upload another (XAPI.md 4.5)
         else:
-            return vdi
+            return {role: str(vdi.uuid) for role, vdi in zip(ROLES, made, strict=True)}
 
 
 def _claim_again(hypervisor: Hypervisor, instance: Instance) -> None:
@@ -262,6 +252,10 @@ def unmake_vm(hypervisor: Hypervisor, instance: Instance) -> None:
 def unmake_disks(hypervisor: Hypervisor, instance: Instance) -> None:
     """None of its disks is left."""
     for role in ROLES:
-        name = labels.disk_name(instance.pk, role)
-        while (vdi := hypervisor.find_vdi(name)) is not None:
-            hypervisor.destroy_vdi(vdi.uuid)
+        _unmake_disk(hypervisor, instance, role)
+
+
+def _unmake_disk(hypervisor: Hypervisor, instance: Instance, role: str) -> None:
+    name = labels.disk_name(instance.pk, role)
+    while (vdi := hypervisor.find_vdi(name)) is not None:
+        hypervisor.destroy_vdi(vdi.uuid)

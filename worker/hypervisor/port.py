@@ -276,7 +276,10 @@ class Hypervisor(Protocol):
         ...
 
     def ensure_vdi(self, spec: VdiSpec) -> VdiRecord:
-        """The disk of that name on that SR, made if there is none. Its content is not looked at."""
+        """The disk of that name on that SR, made if there is none. What it holds is not looked at.
+
+        Refused("import_failed") when its `content` did not arrive: destroy it and begin again.
+        """
         ...
 
     def ensure_vdis(self, specs: Sequence[VdiSpec | CloneSpec]) -> tuple[VdiRecord, ...]:

@@ -52,13 +52,18 @@ class CloneSpec:
 
 @dataclass(frozen=True, slots=True)
 class VdiSpec:
-    """A disk that should exist; the SR may round `virtual_size_bytes` up."""
+    """A disk that should exist; the SR may round `virtual_size_bytes` up.
+
+    `content` is what it starts with, zeros follow. A disk that is found is filled again: nobody knows how
+    much of an earlier try it has. So it is for disks that no VM runs with.
+    """
 
     name: str
     marker: Marker
     sr: UUID
     virtual_size_bytes: int
     description: str = ""
+    content: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

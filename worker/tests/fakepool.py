@@ -332,10 +332,12 @@ class FakePool:
         return None
 
     def ensure_vdi(self, spec: VdiSpec) -> VdiRecord:
-        found = self.find_vdi(spec.name, sr=spec.sr)
-        return found or self._add_vdi(
+        found = self.find_vdi(spec.name, sr=spec.sr) or self._add_vdi(
             spec.name, dict(spec.marker), spec.sr, spec.virtual_size_bytes
         )
+        if spec.content:
+            self.import_vdi(found.uuid, [(0, spec.content)], timeout=timedelta(seconds=1))
+        return found
 
     def ensure_vdis(self, specs: Sequence[VdiSpec | CloneSpec]) -> tuple[VdiRecord, ...]:
         return tuple(

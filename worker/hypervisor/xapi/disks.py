@@ -1,4 +1,4 @@
-"""Disks: found by name and marker, else made; filled and read back over HTTP.
+"""Disks: found by name and marker, else made.
 
 VDI.create stores name and marker with the disk. VDI.clone copies both from its source first, so every
 finished disk of ours also names itself (`hosting:vdi` = its own UUID); one that names another is a
@@ -6,10 +6,11 @@ clone whose maker died, and is adopted only when it already has the name we are 
 (xapi_vdi.ml; recorded: vdi_clone_snapshot.)
 """
 
-import logging
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
+from itertools import chain
 from typing import Final
 from uuid import UUID
 
@@ -29,26 +30,24 @@ from worker.hypervisor.port import (
 )
 from worker.hypervisor.xapi import records
 from worker.hypervisor.xapi.calls import Calls
-from worker.hypervisor.xapi.making import OPERATION, first_of, is_ours, remarked
-from worker.hypervisor.xapi.rawhttp import Exchange, open_exchange
-from worker.hypervisor.xapi.records import Raw, task_ref
-from worker.hypervisor.xapi.tarstream import encoded
-from worker.hypervisor.xapi.tasks import Made, TaskCalls
-
-log = logging.getLogger(__name__)
+from worker.hypervisor.xapi.making import first_of, is_ours, remarked
+from worker.hypervisor.xapi.records import Raw
+from worker.hypervisor.xapi.tasks import TaskCalls
+from worker.hypervisor.xapi.transfers import CANCEL_WAIT, Transfers, Upload
 
 OWN_UUID: Final = f"{MARKER_PREFIX}vdi"
 STORAGE_WAIT: Final = timedelta(seconds=40)
 """An SR does one thing at a time; this is how long we queue for it before we say Busy."""
 
-CANCEL_WAIT: Final = timedelta(seconds=5)
-STEP_SECONDS: Final = 120.0  # one write of an import, while the SR is slow
+FILL_WAIT: Final = timedelta(seconds=30)
+"""For what a disk starts with, which is small."""
 
 
 class Disks:
-    def __init__(self, calls: Calls, tasks: TaskCalls) -> None:
+    def __init__(self, calls: Calls, tasks: TaskCalls, transfers: Transfers) -> None:
         self._calls = calls
         self._tasks = tasks
+        self._transfers = transfers
 
     # finding and making -------------------------------------------------------------------------
 
@@ -67,32 +66,32 @@ class Disks:
     def ensure_vdis(self, specs: Sequence[VdiSpec | CloneSpec]) -> tuple[VdiRecord, ...]:
         """What one of them fails with is raised when the others are done: none is left half-made."""
         found = [self._find(spec) for spec in specs]
-        missing = [spec for spec, disk in zip(specs, found, strict=True) if disk is None]
-        made = iter(self._make(missing) if missing else ())
-        return tuple(
-            self._finish(*disk, spec) if disk is not None else next(made)
-            for spec, disk in zip(specs, found, strict=True)
-        )
+        missing = [n for n, disk in enumerate(found) if disk is None]
+        # Filling takes longest: what is to be filled is made first, and filled meanwhile.
+        missing.sort(key=lambda n: not _content(specs[n]))
+        begun = {n: self._begin(specs[n]) for n in missing}
+        there = ((n, disk) for n, disk in enumerate(found) if disk is not None)
+        made: dict[int, VdiRecord] = {}
+        uploads: list[Upload] = []
+        failed: list[Exception] = []
+        for n, got in chain(there, self._as_made(begun)):
+            with _noting(failed):
+                ref, raw = self._looked_at(specs[n], got)
+                if content := _content(specs[n]):
+                    uploads.append(self._transfers.begin(raw, [(0, content)], timeout=FILL_WAIT))
+                made[n] = self._finish(ref, raw, specs[n])
+        for upload in uploads:
+            with _noting(failed):
+                self._transfers.finish(upload)
+        if failed:
+            raise failed[0]
+        return tuple(made[n] for n in range(len(specs)))
 
     def _find(self, spec: VdiSpec | CloneSpec) -> tuple[str, Raw] | None:
         if isinstance(spec, VdiSpec):
             return _finished(self._named(spec.name, spec.sr), spec.marker)
         named = self._named(spec.name)
         return _finished(named, spec.marker) or _half_made(named)
-
-    def _make(self, specs: Sequence[VdiSpec | CloneSpec]) -> list[VdiRecord]:
-        begun = [self._begin(spec) for spec in specs]
-        made = self._made([task for task in begun if not isinstance(task, Exception)])
-        done: list[VdiRecord] = []
-        failed: list[Exception] = []
-        for spec, task in zip(specs, begun, strict=True):
-            try:
-                done.append(self._complete(spec, task, made))
-            except (HypervisorError, UntranslatedFailure) as error:
-                failed.append(error)
-        if failed:
-            raise failed[0]
-        return done
 
     def _begin(self, spec: VdiSpec | CloneSpec) -> TaskHandle | Exception:
         try:
@@ -114,24 +113,32 @@ class Disks:
             "other_config": dict(spec.marker),
         }
 
-    def _made(self, tasks: Collection[TaskHandle]) -> Made:
-        """What storage tasks made. Busy for those that the SR does not come to."""
-        made = self._tasks.wait_for_refs(tasks, STORAGE_WAIT)
-        late = [task for task, got in made.items() if _goes_on(got)]
+    def _as_made(
+        self, begun: Mapping[int, TaskHandle | Exception]
+    ) -> Iterator[tuple[int, str | Exception]]:
+        """What storage tasks made, each when it has. Busy for those that the SR does not come to."""
+        numbers = {task: n for n, task in begun.items() if not isinstance(task, Exception)}
+        yield from ((n, task) for n, task in begun.items() if isinstance(task, Exception))
+        late: list[TaskHandle] = []
+        for task, got in self._tasks.refs_as_made(list(numbers), STORAGE_WAIT):
+            if _goes_on(got):
+                late.append(task)
+            else:
+                yield numbers[task], got
         for task in late:
             self._tasks.cancel(task)
-        ended = self._tasks.wait_for_refs(late, CANCEL_WAIT) if late else {}
-        return {**made, **{task: _or_slow(got) for task, got in ended.items()}}
+        for task, got in self._tasks.refs_as_made(late, CANCEL_WAIT):
+            yield numbers[task], _or_slow(got)
 
-    def _complete(
-        self, spec: VdiSpec | CloneSpec, begun: TaskHandle | Exception, made: Made
-    ) -> VdiRecord:
-        if isinstance(begun, Exception):
-            return self._finish(*self._settle(spec, begun), spec)
-        got = made[begun]
+    def _looked_at(
+        self, spec: VdiSpec | CloneSpec, got: tuple[str, Raw] | str | Exception
+    ) -> tuple[str, Raw]:
+        """The disk, by what came of looking for it or of making it."""
+        if isinstance(got, tuple):
+            return got
         if isinstance(got, Exception):
-            raise got
-        return self._finish(got, self._calls.record_of("VDI", got), spec)
+            return self._settle(spec, got)
+        return got, self._calls.record_of("VDI", got)
 
     def _settle(self, spec: VdiSpec | CloneSpec, lost: Exception) -> tuple[str, Raw]:
         """The reply to Async.VDI.create was lost: see whether a disk of that name is under way."""
@@ -242,65 +249,17 @@ class Disks:
         for key in {f"host_{host_ref}", *records.LOCK_KEYS} & config.keys():
             self._calls.call("VDI.remove_from_sm_config", ref, key)
 
-    # filling and reading back -------------------------------------------------------------------
 
-    def import_vdi(
-        self, vdi: UUID, data: Iterable[tuple[int, bytes]], *, timeout: timedelta
-    ) -> None:
-        deadline = time.monotonic() + timeout.total_seconds()
-        raw = self._calls.record("VDI", vdi)
-        task = records.task_handle(
-            str(self._calls.call("task.create", f"Async.VDI.import {vdi}", "Bulkhead import"))
-        )
-        operation = records.marker_of(raw).get(OPERATION)
-        if operation is not None:
-            self._calls.call("task.add_to_other_config", task_ref(task), OPERATION, operation)
-        query = {"task_id": task_ref(task), "vdi": str(vdi), "format": "tar"}
-        exchange = self._exchange("PUT", "/import_raw_vdi", query, STEP_SECONDS)
-        try:
-            _stream(exchange, encoded(data, int(raw["virtual_size"])), deadline)
-        except BaseException:
-            self._abandoned(task)
-            raise
-        self._verified(task, deadline)
+@contextmanager
+def _noting(failed: list[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except (HypervisorError, UntranslatedFailure) as error:
+        failed.append(error)
 
-    def _abandoned(self, task: TaskHandle) -> None:
-        """The source of the data broke: let the pool let go of the disk before that is said."""
-        try:
-            self._tasks.until_finished(task, CANCEL_WAIT)
-            self._tasks.forget(task)
-        except HypervisorError as error:
-            log.warning("abandoned import not seen to end: %r", error)
 
-    def _verified(self, task: TaskHandle, deadline: float) -> None:
-        """The server said 200 before it read anything: what counts is the task.
-
-        Its success means that every block up to the disk's size came and had the right checksum.
-        """
-        left = timedelta(seconds=max(1.0, deadline - time.monotonic()))
-        try:
-            self._tasks.wait(task, left)
-        except Unreachable as unknown:
-            if unknown.reason == "task_still_running":
-                self._tasks.cancel(task)
-            raise
-        except (HypervisorError, UntranslatedFailure) as error:
-            raise Refused("import_failed", may_have_happened=True) from error
-
-    def export_vdi(self, vdi: UUID, *, timeout: timedelta) -> Iterator[bytes]:
-        raw = self._calls.record("VDI", vdi)
-        seconds = timeout.total_seconds()
-        query = {"vdi": str(vdi), "format": "raw"}
-        exchange = self._exchange("GET", "/export_raw_vdi", query, seconds)
-        exchange.allow(seconds)
-        return _pieces(exchange, int(raw["virtual_size"]))
-
-    def _exchange(
-        self, method: str, path: str, query: Mapping[str, str], seconds: float
-    ) -> Exchange:
-        """With the master; when it has not the disk's SR plugged it sends us on to a host that has."""
-        session = self._calls.session
-        return open_exchange(session, session.master(), method, path, query, seconds)
+def _content(spec: VdiSpec | CloneSpec) -> bytes:
+    return spec.content if isinstance(spec, VdiSpec) else b""
 
 
 def _goes_on(got: str | Exception) -> bool:
@@ -329,32 +288,3 @@ def _half_made(named: Mapping[str, Raw]) -> tuple[str, Raw] | None:
     """A clone that got our name but not yet our marker: nobody else would name it so."""
     half = ((ref, raw) for ref, raw in named.items() if _unfinished(raw))
     return min(half, key=lambda item: item[0], default=None)
-
-
-def _stream(exchange: Exchange, stream: Iterable[bytes], deadline: float) -> None:
-    """Send it all and wait for the other end to close. Why that failed, the task knows better."""
-    try:
-        for piece in stream:
-            exchange.allow(max(0.1, min(STEP_SECONDS, deadline - time.monotonic())))
-            exchange.sendall(piece)
-        while exchange.recv():
-            continue
-    except OSError as error:
-        log.warning("import cut short: %r", error)
-    finally:
-        exchange.close()
-
-
-def _pieces(exchange: Exchange, size: int) -> Iterator[bytes]:
-    """A body of 200 may end early, or hold an error in its middle: only the length tells."""
-    received = 0
-    try:
-        while piece := exchange.recv():
-            received += len(piece)
-            yield piece
-    except OSError as error:
-        raise Unreachable("connection_lost") from error
-    finally:
-        exchange.close()
-    if received != size:
-        raise Unreachable("export_incomplete")

@@ -12,6 +12,7 @@ from worker.hypervisor.xapi.power import Power
 from worker.hypervisor.xapi.reading import Reading
 from worker.hypervisor.xapi.session import PoolSession, SessionStore
 from worker.hypervisor.xapi.tasks import TaskCalls
+from worker.hypervisor.xapi.transfers import Transfers
 
 
 class XapiHypervisor:
@@ -23,7 +24,8 @@ class XapiHypervisor:
         tasks = TaskCalls(calls)
         reading = Reading(calls)
         making = Making(calls, reading, tasks)
-        disks = Disks(calls, tasks)
+        transfers = Transfers(calls, tasks)
+        disks = Disks(calls, tasks, transfers)
         networks = Networks(calls)
         power = Power(calls)
         hosts = Hosts(calls, session.credentials)
@@ -61,8 +63,8 @@ class XapiHypervisor:
         self.ensure_vdi = disks.ensure_vdi
         self.ensure_vdis = disks.ensure_vdis
         self.clone_vdi = disks.clone_vdi
-        self.import_vdi = disks.import_vdi
-        self.export_vdi = disks.export_vdi
+        self.import_vdi = transfers.import_vdi
+        self.export_vdi = transfers.export_vdi
         self.resize_vdi = disks.resize_vdi
         self.adopt_vdi = disks.adopt_vdi
         self.scan_sr = disks.scan_sr

@@ -6,9 +6,9 @@ read from its object.
 """
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator
 from datetime import timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from uuid import UUID
 
 from worker.hypervisor.port import (
@@ -26,9 +26,6 @@ from worker.hypervisor.xapi.records import Raw, result_ref, task_record, task_re
 LONGEST_POLL_SECONDS: Final = 30.0
 FIRST_POLL_SECONDS: Final = 1.0
 _RUNNING: Final = ("pending", "cancelling")
-
-Made: TypeAlias = Mapping[TaskHandle, str | Exception]
-"""Each task's new object, by reference, or what kept it from being made."""
 
 
 class TaskCalls:
@@ -52,14 +49,17 @@ class TaskCalls:
         except Gone:
             return
 
-    def wait_for_refs(self, tasks: Collection[TaskHandle], timeout: timedelta) -> Made:
-        """Wait for calls that each make an object: the reference of it, or what the call failed with.
+    def refs_as_made(
+        self, tasks: Collection[TaskHandle], timeout: timedelta
+    ) -> Iterator[tuple[TaskHandle, str | Exception]]:
+        """Calls that each make an object, as they end: its reference, or what the call failed with.
 
-        One that goes on after `timeout` is told by Unreachable("task_still_running").
+        One that goes on after `timeout` is told by Unreachable("task_still_running"), last.
         """
+        handles = {task_ref(task): task for task in tasks}
         deadline = time.monotonic() + timeout.total_seconds()
-        ended = self._until_all_finished([task_ref(task) for task in tasks], deadline)
-        return {task: self._made(task, ended[task_ref(task)]) for task in tasks}
+        for ref, ended in self._as_finished(handles, deadline):
+            yield handles[ref], self._made(handles[ref], ended)
 
     def _made(self, task: TaskHandle, ended: Raw | HypervisorError) -> str | Exception:
         if isinstance(ended, HypervisorError):
@@ -82,30 +82,35 @@ class TaskCalls:
 
     def _until_finished(self, ref: str, deadline: float) -> Raw:
         """The task's record once it has ended. Raises Gone, Unreachable."""
-        ended = self._until_all_finished([ref], deadline)[ref]
+        ((_, ended),) = self._as_finished([ref], deadline)
         if isinstance(ended, HypervisorError):
             raise ended
         return ended
 
-    def _until_all_finished(
+    def _as_finished(
         self, refs: Collection[str], deadline: float
-    ) -> dict[str, Raw | HypervisorError]:
-        """The tasks' records once all have ended; Gone, Unreachable for those of which none is known."""
-        ended: dict[str, Raw | HypervisorError] = {}
-        token, patience = "", FIRST_POLL_SECONDS
-        while missing := [ref for ref in refs if ref not in ended]:
+    ) -> Iterator[tuple[str, Raw | HypervisorError]]:
+        """Each task's record once it has ended; Gone, Unreachable for those of which none is known."""
+        missing, token, patience = list(refs), "", FIRST_POLL_SECONDS
+        while missing:
             left = deadline - time.monotonic()
             if left <= 0:
                 late = Unreachable("task_still_running", may_have_happened=True)
-                return ended | dict.fromkeys(missing, late)
-            answer = self._events(missing, token, min(left, patience))
-            states = _last_states(answer)
-            if not states or not token:
-                # Nothing said of them: either nothing changed or they are not there any more.
-                states |= {ref: self._state(ref) for ref in missing if ref not in states}
-            ended |= {ref: state for ref, state in states.items() if _is_end(state)}
+                yield from ((ref, late) for ref in missing)
+                return
+            try:
+                answer = self._events(missing, token, min(left, patience))
+                states = _last_states(answer)
+                if not states or not token:
+                    # Nothing said of them: either nothing changed or they are not there any more.
+                    states |= {ref: self._state(ref) for ref in missing if ref not in states}
+            except HypervisorError as error:
+                yield from ((ref, error) for ref in missing)
+                return
+            ended = {ref: states[ref] for ref in missing if ref in states and _is_end(states[ref])}
+            missing = [ref for ref in missing if ref not in ended]
+            yield from ended.items()
             token, patience = answer["token"], LONGEST_POLL_SECONDS
-        return ended
 
     def _state(self, ref: str) -> Raw | Gone:
         try:

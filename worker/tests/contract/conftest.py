@@ -218,6 +218,11 @@ def own_lab() -> Iterator[Place]:
         yield place
 
 
+def read_back(place: Place, vdi: UUID) -> bytes:
+    """The whole disk."""
+    return b"".join(place.hypervisor.export_vdi(vdi, timeout=SOON))
+
+
 def is_gone(look: Callable[[UUID], object], uuid: UUID) -> bool:
     try:
         look(uuid)

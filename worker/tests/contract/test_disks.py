@@ -9,7 +9,15 @@ import pytest
 
 from deploy.lab.testing import RunningLab
 from worker.hypervisor.port import Busy, NoRoom, Refused, VdiSpec
-from worker.tests.contract.conftest import LAB_RATE, MIB, SOON, Place, Workshop, is_gone
+from worker.tests.contract.conftest import (
+    LAB_RATE,
+    MIB,
+    SOON,
+    Place,
+    Workshop,
+    is_gone,
+    read_back,
+)
 
 IMAGE = [(0, b"boot" * 128), (3 * MIB - 100, b"across an edge" * 30), (6 * MIB, b"\x01" * 512)]
 
@@ -19,10 +27,6 @@ def flat(size: int) -> bytes:
     for offset, piece in IMAGE:
         image[offset : offset + len(piece)] = piece
     return bytes(image)
-
-
-def read_back(place: Place, vdi: UUID) -> bytes:
-    return b"".join(place.hypervisor.export_vdi(vdi, timeout=SOON))
 
 
 def test_an_imported_disk_reads_back_as_it_was_sent(place: Place, workshop: Workshop) -> None:

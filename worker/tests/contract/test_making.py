@@ -1,5 +1,6 @@
 """Find, else do: an attempt after a lost reply finds what the first one made."""
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -17,7 +18,7 @@ from worker.hypervisor.port import (
     VifSpec,
     VmSpec,
 )
-from worker.tests.contract.conftest import MIB, Place, Workshop, is_gone
+from worker.tests.contract.conftest import MIB, Place, Workshop, is_gone, read_back
 
 
 def test_a_vm_is_made_halted_and_with_its_marker(place: Place, workshop: Workshop) -> None:
@@ -132,6 +133,38 @@ def test_of_disks_made_side_by_side_one_that_fails_leaves_the_others_whole(
     assert found is not None
     assert not found.is_unfinished_clone
     assert place.hypervisor.find_vdi(full.name) is None
+
+
+def test_a_disk_starts_with_what_it_was_made_for_and_so_does_one_that_is_found(
+    place: Place, workshop: Workshop
+) -> None:
+    sr = place.shared_sr().uuid
+    before = VdiSpec(workshop.name("config"), workshop.marker, sr, 8 * MIB, content=b"before")
+    beside = VdiSpec(workshop.name("scratch"), workshop.marker, sr, 8 * MIB)
+    made, empty = place.hypervisor.ensure_vdis([before, beside])
+    assert read_back(place, made.uuid) == b"before".ljust(made.virtual_size_bytes, b"\0")
+    assert read_back(place, empty.uuid) == bytes(empty.virtual_size_bytes)
+    again, _ = place.hypervisor.ensure_vdis([replace(before, content=b"now"), beside])
+    assert again.uuid == made.uuid
+    assert read_back(place, made.uuid).rstrip(b"\0") == b"now"
+
+
+def test_a_disk_that_could_not_be_filled_is_refused_and_those_beside_it_are_whole(
+    place: Place, workshop: Workshop, lab: RunningLab
+) -> None:
+    golden = workshop.vdi("golden")
+    root = CloneSpec(workshop.name("root"), workshop.marker, golden.uuid)
+    sr = place.shared_sr().uuid
+    config = VdiSpec(workshop.name("config"), workshop.marker, sr, 8 * MIB, content=b"{}")
+    before = lab.do(lambda inside: inside.db.all("task"))
+    lab.do(lambda inside: setattr(inside.faults, "failing_imports", 1))
+    with pytest.raises(Refused) as error:
+        place.hypervisor.ensure_vdis([root, config])
+    assert error.value.reason == "import_failed"
+    found = place.hypervisor.find_vdi(root.name)
+    assert found is not None
+    assert not found.is_unfinished_clone
+    assert lab.do(lambda inside: inside.db.all("task")) == before
 
 
 def test_a_clone_whose_marking_failed_is_finished_by_the_next_attempt(

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 import pytest
 
 from worker.hypervisor.port import Candidate, PoolConnection, Refused, Unreachable
-from worker.hypervisor.xapi.disks import _pieces
 from worker.hypervisor.xapi.rawhttp import Exchange, open_exchange
 from worker.hypervisor.xapi.session import PoolSession
+from worker.hypervisor.xapi.transfers import _pieces
 from worker.tests.hypervisor.conftest import MakeHost
 from worker.tests.hypervisor.servers import ScriptedHost
 
