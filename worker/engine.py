@@ -316,7 +316,11 @@ def _commit(operation: Operation, workflow: Workflow[Any], outcome: Outcome, *, 
     if isinstance(outcome, Next):
         if outcome.step not in workflow.steps:
             raise LookupError(f"{operation.kind} has no step {outcome.step}")
-        return _go(operation, outcome.step, keep=keep, facts={**operation.facts, **outcome.facts})
+        facts = {**operation.facts, **outcome.facts}
+        if outcome.after is not None:
+            later = _unless_woken(operation, outcome.after)
+            return _go(operation, outcome.step, keep=False, facts=facts, run_at=later)
+        return _go(operation, outcome.step, keep=keep, facts=facts)
     if isinstance(outcome, Wait):
         return _wait(operation, outcome.delay, outcome.reason)
     if isinstance(outcome, Spawn):
@@ -352,9 +356,13 @@ def _go(operation: Operation, step: str, *, keep: bool, **changes: Any) -> Held:
 def _wait(operation: Operation, delay: timedelta, reason: str) -> Held:
     if reason and reason != operation.detail:
         OperationEvent.objects.note(operation, What.WAITING, reason)
-    # A wake-up that came while the step ran has moved run_at: keep it.
-    later = Case(When(run_at=operation.run_at, then=Now() + delay), default=F("run_at"))
+    later = _unless_woken(operation, delay)
     return _release(operation, run_at=later, trouble=Trouble.NONE, detail=reason, attempt=0)
+
+
+def _unless_woken(operation: Operation, delay: timedelta) -> Case:
+    """So much later. A wake-up that came while the step ran has moved run_at: that is kept."""
+    return Case(When(run_at=operation.run_at, then=Now() + delay), default=F("run_at"))
 
 
 def _spawn(operation: Operation, outcome: Spawn[Any]) -> None:

@@ -181,7 +181,7 @@ class Follower:
             )
             touched = mirror.apply(self._pool, changes)
             wake_about(touched.subjects, touched.operations)
-            tell_on_commit(tenants_of_instances(touched.subjects["instance"]))
+            tell_on_commit(tenants_of_instances(touched.shown))
             if touched.kinds:
                 self._wrote_at = monotonic()
             kinds = touched.kinds | ({"pool"} if was != PoolState.CONNECTED else set())

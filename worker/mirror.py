@@ -41,9 +41,12 @@ from worker.hypervisor.port import (
 
 @dataclass(slots=True)
 class Touched:
-    """What a batch was about. `subjects`: column of Operation → uuids whose operations should look."""
+    """What a batch was about. `subjects`: column of Operation → uuids whose operations should look;
+    `shown`: instances of which pages show something else now.
+    """
 
     kinds: set[str] = field(default_factory=set)
+    shown: set[UUID] = field(default_factory=set)
     subjects: defaultdict[str, set[UUID]] = field(default_factory=lambda: defaultdict(set))
     operations: set[UUID] = field(default_factory=set)
 
@@ -64,7 +67,9 @@ def apply(pool: UUID, changes: Changes) -> Touched:
             rows = _rows_that_left(table.model, pool, found[kind], gone[kind], full=changes.full)
             if rows is not None:
                 if table.model is VirtualMachine:
-                    touched.subjects["instance"].update(_instances(rows))
+                    left = _instances(rows)
+                    touched.subjects["instance"].update(left)
+                    touched.shown.update(left)
                 if _leave(table.model, rows):
                     touched.kinds.add(kind)
             if found[kind]:
@@ -278,8 +283,11 @@ def _touched(pool: UUID, found: Mapping[str, Mapping[UUID, Any]]) -> Touched:
         touched.kinds.add("pool")
         subjects["pool"].add(pool)
     subjects["host"].update(found["host"])
-    for vm in _news_of(found["vm"]):
-        subjects["instance"].update(_known(labels.uuid_in(vm.marker.get(labels.INSTANCE))))
+    for vm, was in _news_of(found["vm"]):
+        instance = set(_known(labels.uuid_in(vm.marker.get(labels.INSTANCE))))
+        touched.shown.update(instance)
+        if not _begins(vm, was):
+            subjects["instance"].update(instance)
     for vm in found["vm"].values():
         subjects["host"].update(_known(vm.resident_on, vm.scheduled_to_be_resident_on))
     for task in found["task"].values():
@@ -290,8 +298,8 @@ def _touched(pool: UUID, found: Mapping[str, Mapping[UUID, Any]]) -> Touched:
     return touched
 
 
-def _news_of(vms: Mapping[UUID, VmRecord]) -> Iterator[VmRecord]:
-    """Those of which something came about that somebody may wait for.
+def _news_of(vms: Mapping[UUID, VmRecord]) -> Iterator[tuple[VmRecord, Mapping[str, Any] | None]]:
+    """Those of which something came about that somebody may wait for or see, with what each was before.
 
     XAPI tells of a VM at each of its devices and at each thing that is begun with it: mostly of what an
     operation of ours does at this moment. One query.
@@ -299,12 +307,22 @@ def _news_of(vms: Mapping[UUID, VmRecord]) -> Iterator[VmRecord]:
     before = {row["uuid"]: row for row in VirtualMachine.objects.filter(pk__in=vms).values(*_NEWS)}
     for uuid, vm in vms.items():
         was, now = before.get(uuid), _vm(vm)
-        if (
-            was is None
-            or any(was[name] != now[name] for name in _WAITED_FOR)
-            or set(was["current_operations"]) - set(now["current_operations"])
-        ):
-            yield vm
+        if was is None or _ended(was, now) or any(was[name] != now[name] for name in _WAITED_FOR):
+            yield vm, was
+
+
+def _begins(vm: VmRecord, was: Mapping[str, Any] | None) -> bool:
+    """It was made, or runs and its guest is not up: whoever did that knows, and waits for the guest."""
+    if vm.power_state == "Halted":
+        return was is None
+    is_booting = vm.power_state == "Running" and not _vm(vm)["pv_drivers_detected"]
+    return is_booting and (was is None or was["power_state"] == "Halted")
+
+
+def _ended(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Something that was under way ended; a start tells by what came of it, when that is well."""
+    ended = set(was["current_operations"]) - set(now["current_operations"])
+    return bool(ended - ({"start_on"} if now["power_state"] == "Running" else set()))
 
 
 _WAITED_FOR = ("power_state", "resident_on_id", "pv_drivers_detected", "vm_data", "instance_uuid")

@@ -22,10 +22,16 @@ Facts: TypeAlias = Mapping[str, Any]
 
 
 class Next:
-    """Go on to `step`, keeping `facts` for the steps after it."""
+    """Go on to `step`, keeping `facts` for the steps after it.
 
-    def __init__(self, step: Callable[..., Outcome], **facts: Any) -> None:
+    `after`: there is nothing to be seen yet; the step runs so much later, or sooner if woken.
+    """
+
+    def __init__(
+        self, step: Callable[..., Outcome], *, after: timedelta | None = None, **facts: Any
+    ) -> None:
         self.step = step.__name__
+        self.after = after
         self.facts = {name: _plain(value) for name, value in facts.items()}
 
 

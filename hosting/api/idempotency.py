@@ -35,10 +35,10 @@ def once_per_key(*, withhold: Collection[str] = ()) -> Callable[[Handler], Handl
     def decorate(handler: Handler) -> Handler:
         @wraps(handler)
         def post(view: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
+            key = request.headers.get(HEADER)
+            if key is None:
+                return handler(view, request, *args, **kwargs)
             with transaction.atomic():
-                key = request.headers.get(HEADER)
-                if key is None:
-                    return handler(view, request, *args, **kwargs)
                 claimed = Answer.objects.claim(_caller(request), _checked(key), _print_of(request))
                 if claimed.status:
                     return _again(claimed, request)

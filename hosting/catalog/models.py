@@ -78,6 +78,10 @@ class Image(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def is_seen_by(self, tenant: Tenant) -> bool:
+        """By what was read of it; `ImageQuerySet.seen_by` asks the database."""
+        return self.removed_at is None and self.tenant_id in (None, tenant.pk)
+
 
 class ImageVersion(models.Model):
     """An image as it was at one time: a manifest's digest and what it asks to be run. Never changed."""

@@ -17,7 +17,6 @@ from django.db import IntegrityError, transaction
 
 from hosting.alarms.services import record_audit
 from hosting.catalog.models import Image, ImageVersion
-from hosting.catalog.selectors import find_image
 from hosting.compute.choices import DesiredState, RestartPolicy
 from hosting.compute.models import SIZES, Container, Instance
 from hosting.compute.selectors import living_instance_of
@@ -297,10 +296,11 @@ def _wish(container: Container, **wishes: object) -> Instance:
 
 
 def _current_version(tenant: Tenant, image: Image) -> ImageVersion:
-    found = find_image(tenant=tenant, uuid=image.pk)
-    if found.current is None:
+    if not image.is_seen_by(tenant):
+        raise NotFound("There is no such image.", image=image.pk)
+    if image.current is None:
         raise Conflict("The image is not imported yet.", code="image_not_ready", image=image.pk)
-    return found.current
+    return image.current
 
 
 def _assert_published(instance: Instance) -> None:

@@ -73,6 +73,28 @@ def test_next_renews_the_lease_when_the_worker_goes_on(operation: Operation) -> 
     assert left == timedelta(seconds=120)
 
 
+def test_next_after_a_while_lets_go_even_of_a_worker_that_would_go_on(
+    operation: Operation, answer: Any
+) -> None:
+    answer(Next(furnish.steps["build"].run, after=timedelta(seconds=30)))
+    step(operation, keep=True)
+    assert (operation.step, operation.lease_token, operation.attempt) == ("build", None, 0)
+    assert 29 < seconds_away(operation) <= 30
+
+
+def test_next_after_a_while_comes_at_once_when_a_wake_up_came_meanwhile(
+    operation: Operation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def woken(host: Host, facts: Any) -> Outcome:
+        wake(operation)
+        return Next(furnish.steps["build"].run, after=timedelta(hours=1))
+
+    monkeypatch.setitem(furnish.steps, "reserve", Step(woken, False, True))
+    step(operation)
+    assert operation.step == "build"
+    assert seconds_away(operation) <= 0
+
+
 def test_next_to_a_step_that_is_not_there_is_a_fault_of_ours(
     operation: Operation, answer: Any
 ) -> None:

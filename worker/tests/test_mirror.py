@@ -326,33 +326,50 @@ def test_a_changed_vm_concerns_its_instance_and_its_hosts(pool: Pool) -> None:
     vm = vm_record(
         resident_on=here,
         scheduled_to_be_resident_on=there,
+        guest=GuestMetrics(pv_drivers_detected=True),
         marker={labels.INSTANCE: str(instance)},
     )
     subjects = mirror.apply(pool.pk, told(vm)).subjects
     assert subjects == {"instance": {instance}, "host": {here, there}}
 
 
+STARTING = (CurrentOperation("start_on", TaskHandle("t")),)
+STOPPING = (CurrentOperation("clean_shutdown", TaskHandle("t")),)
+UP = GuestMetrics(pv_drivers_detected=True)
+HALTED = {"power_state": "Halted"}
+
+
 @pytest.mark.parametrize(
-    ("was", "now", "is_news"),
+    ("was", "now", "wakes", "shows"),
     [
-        ({}, {}, False),
-        ({}, {"memory_bytes": 7}, False),
-        ({}, {"current_operations": (CurrentOperation("start_on", TaskHandle("t")),)}, False),
-        ({"current_operations": (CurrentOperation("start_on", TaskHandle("t")),)}, {}, True),
-        ({"power_state": "Halted"}, {"power_state": "Running"}, True),
-        ({}, {"resident_on": UUID(int=5)}, True),
-        ({}, {"guest": GuestMetrics(pv_drivers_detected=True)}, True),
-        ({}, {"vm_data": {"exit-code": "0"}}, True),
+        ({}, {}, False, False),
+        ({}, {"memory_bytes": 7}, False, False),
+        (HALTED, {**HALTED, "current_operations": STARTING}, False, False),
+        ({**HALTED, "current_operations": STARTING}, HALTED, True, True),
+        ({"current_operations": STARTING}, {}, False, False),
+        ({"current_operations": STOPPING}, {}, True, True),
+        (None, HALTED, False, True),
+        (None, {}, False, True),
+        (None, {"guest": UP}, True, True),
+        (HALTED, {}, False, True),
+        (HALTED, {"guest": UP}, True, True),
+        ({"guest": UP}, HALTED, True, True),
+        ({}, HALTED, True, True),
+        ({}, {"resident_on": UUID(int=5)}, True, True),
+        ({}, {"guest": UP}, True, True),
+        ({}, {"vm_data": {"exit-code": "0"}}, True, True),
     ],
 )
-def test_an_instance_is_concerned_by_what_somebody_may_wait_for(
-    pool: Pool, was: dict[str, Any], now: dict[str, Any], is_news: bool
+def test_whoever_waits_for_an_instance_is_woken_by_what_that_may_be_and_pages_by_all_they_show(
+    pool: Pool, was: dict[str, Any] | None, now: dict[str, Any], wakes: bool, shows: bool
 ) -> None:
     uuid, instance = uuid4(), uuid4()
     marker = {labels.INSTANCE: str(instance)}
-    mirror.apply(pool.pk, told(vm_record(uuid=uuid, marker=marker, **was)))
+    if was is not None:
+        mirror.apply(pool.pk, told(vm_record(uuid=uuid, marker=marker, **was)))
     touched = mirror.apply(pool.pk, told(vm_record(uuid=uuid, marker=marker, **now)))
-    assert touched.subjects["instance"] == ({instance} if is_news else set())
+    assert touched.subjects["instance"] == ({instance} if wakes else set())
+    assert touched.shown == ({instance} if shows else set())
 
 
 def test_a_vm_that_left_concerns_its_instance(pool: Pool) -> None:
@@ -360,7 +377,7 @@ def test_a_vm_that_left_concerns_its_instance(pool: Pool) -> None:
     vm = vm_record(marker={labels.INSTANCE: str(instance)})
     mirror.apply(pool.pk, told(vm, vm_record()))
     gone = mirror.apply(pool.pk, told(removed=(Removed("vm", vm.uuid),)))
-    assert gone.subjects["instance"] == {instance}
+    assert gone.subjects["instance"] == gone.shown == {instance}
     mirror.apply(pool.pk, told(vm))
     assert mirror.apply(pool.pk, told(full=True)).subjects["instance"] == {instance}
 

@@ -47,9 +47,12 @@ def build_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcom
 
 @provision.remote
 def see_start(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
-    """Once it is written down that it was started: most starts are over before a wait would be."""
+    """Once it is written down that it was started: most starts are over before a wait would be.
+
+    Its guest boots now, and the follower tells when it has.
+    """
     ran = machines.ends_soon(hypervisor, facts["task"])
-    return Next(await_running, ran=ran)
+    return Next(await_running, ran=ran, after=machines.SOON)
 
 
 @provision.remote
