@@ -10,13 +10,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
 from django.utils import timezone
 
 from hosting import labels
 from hosting.compute.models import Instance
+from hosting.fleet.choices import BootMode
+from hosting.fleet.models import Pool
 from worker.hypervisor.port import (
+    BootDirect,
+    BootHvm,
     CloneSpec,
     Gone,
     Hypervisor,
@@ -138,6 +143,16 @@ def config_of(instance: Instance) -> bytes:
     return json.dumps(spec, separators=(",", ":")).encode()
 
 
+def boot_of(pool: Pool | None) -> BootHvm | BootDirect:
+    """How VMs of this pool boot, as its operators said."""
+    if pool is None or pool.boot_mode == BootMode.BIOS:
+        return BootHvm("bios")
+    if pool.boot_mode == BootMode.UEFI:
+        return BootHvm("uefi")
+    kind: Literal["pvh", "pv"] = "pvh" if pool.boot_mode == BootMode.PVH else "pv"
+    return BootDirect(pool.boot_kernel, pool.boot_ramdisk, pool.boot_args, kind)
+
+
 def build_vm(hypervisor: Hypervisor, instance: Instance, disks: Mapping[str, str]) -> VmRecord:
     """Its VM, with its disks on it."""
     vm = hypervisor.ensure_vm(
@@ -146,6 +161,7 @@ def build_vm(hypervisor: Hypervisor, instance: Instance, disks: Mapping[str, str
             marker=marker_of(instance),
             memory_bytes=instance.memory_bytes,
             vcpus=instance.vcpus,
+            boot=boot_of(instance.pool),
         )
     )
     for role, device in ROLES.items():

@@ -50,6 +50,19 @@ class PoolState(TextChoices):
     UNREACHABLE = "unreachable"
 
 
+class BootMode(TextChoices):
+    """How a pool's VMs boot (XAPI.md 2.1): from their disk by firmware, or by a kernel that its hosts have."""
+
+    BIOS = "bios", "from disk, by BIOS"
+    UEFI = "uefi", "from disk, by UEFI"
+    PVH = "pvh", "a host's kernel, as PVH"
+    PV = "pv", "a host's kernel, as PV"
+
+
+DISK_BOOTS = (BootMode.BIOS, BootMode.UEFI)
+DIRECT_BOOTS = (BootMode.PVH, BootMode.PV)
+
+
 class PowerState(TextChoices):
     """XAPI's own (vm_power_state)."""
 

@@ -16,7 +16,15 @@ from django.db.models import F, Q, Sum
 from django.db.models.functions import Coalesce, Greatest, Now
 
 from hosting import keyring
-from hosting.fleet.choices import COMES_FROM, WAITS_FOR_FENCE, HostState, PoolState
+from hosting.fleet.choices import (
+    COMES_FROM,
+    DIRECT_BOOTS,
+    DISK_BOOTS,
+    WAITS_FOR_FENCE,
+    BootMode,
+    HostState,
+    PoolState,
+)
 
 
 class PoolQuerySet(models.QuerySet["Pool"]):
@@ -45,6 +53,14 @@ class Pool(models.Model):
     candidates = models.JSONField(
         default=list,
         help_text="Hosts at which the master may be found: address, pinned certificate, host uuid.",
+    )
+    boot_mode = models.CharField(max_length=4, choices=BootMode, default=BootMode.BIOS)
+    boot_kernel = models.CharField(
+        max_length=255, blank=True, help_text="Of a direct boot: its path on every host."
+    )
+    boot_ramdisk = models.CharField(max_length=255, blank=True)
+    boot_args = models.CharField(
+        max_length=1000, blank=True, help_text="The kernel's command line."
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -78,6 +94,16 @@ class Pool(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="pool_state_is_known", condition=Q(state__in=PoolState.values)
+            ),
+            models.CheckConstraint(
+                name="pool_has_a_kernel_to_boot_directly",
+                condition=Q(boot_mode__in=DIRECT_BOOTS) & ~Q(boot_kernel="")
+                | Q(
+                    boot_mode__in=DISK_BOOTS,
+                    boot_kernel="",
+                    boot_ramdisk="",
+                    boot_args="",
+                ),
             ),
         ]
 

@@ -9,8 +9,8 @@ from hosting import keyring
 from hosting.alarms.models import Alarm
 from hosting.alarms.services import record_audit
 from hosting.errors import Conflict, InvalidRequest
-from hosting.fleet.choices import HostState
-from hosting.fleet.models import Host
+from hosting.fleet.choices import DIRECT_BOOTS, BootMode, HostState
+from hosting.fleet.models import Host, Pool
 from hosting.operations.models import Operation
 from hosting.operations.selectors import active_operation_about
 from hosting.operations.services import cancel, request, supersede, wake
@@ -48,6 +48,37 @@ def declare_host_repaired(host: Host, *, actor: str, address: str | None = None)
     return _move_host(
         host, HostState.DEAD, HostState.MAINTENANCE, "host.repaired", actor=actor, address=address
     )
+
+
+_KERNELS_LIE_IN = ("/boot/guest/", "/var/lib/xcp/guest/")
+
+
+@transaction.atomic
+def set_boot(
+    pool: Pool, mode: BootMode, *, kernel: str = "", ramdisk: str = "", args: str = "", actor: str
+) -> None:
+    """How VMs that are made from now on boot. Raises InvalidRequest.
+
+    Kernels and ramdisks lie where xapi allows it, on every host (xapi_xenops.ml,
+    allowed_dom0_directories_for_boot_files).
+    """
+    direct = mode in DIRECT_BOOTS
+    if direct and not kernel:
+        raise InvalidRequest(f"kernel: {mode.value} boots one that the hosts have: say which.")
+    if not direct and (kernel or ramdisk or args):
+        raise InvalidRequest(f"kernel, ramdisk, args: {mode.value} boots what is on the disk.")
+    for file in filter(None, (kernel, ramdisk)):
+        if not file.startswith(_KERNELS_LIE_IN) or ".." in file.split("/"):
+            places = " or ".join(_KERNELS_LIE_IN)
+            raise InvalidRequest(f"{file}: xapi boots files in {places} only.")
+    boot = {
+        "boot_mode": mode,
+        "boot_kernel": kernel,
+        "boot_ramdisk": ramdisk,
+        "boot_args": args,
+    }
+    Pool.objects.filter(pk=pool.pk).update(**boot)
+    record_audit(actor=actor, action="pool.set_boot", subject=f"pool:{pool.pk}", facts=boot)
 
 
 @transaction.atomic

@@ -17,11 +17,12 @@ class BootHvm:
 
 @dataclass(frozen=True, slots=True)
 class BootDirect:
-    """A kernel file of the host itself, as PVH. Only on pools that allow it."""
+    """A kernel file of the host itself. Only on pools that allow it; as PV not since XCP-ng 8.3."""
 
     kernel: str
     ramdisk: str = ""
     args: str = ""
+    kind: Literal["pvh", "pv"] = "pvh"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from hosting.fleet.models import Pool
 from hosting.operations.choices import State, Trouble
 from hosting.operations.models import Operation
 from worker import engine, machines
+from worker.hypervisor.port import BootDirect, BootHvm
 from worker.tests.support import let_time_pass, to
 from worker.tests.worlds import World
 from worker.workflow import Wait
@@ -55,7 +57,26 @@ def test_one_that_was_started_is_not_made_again_when_it_vanishes() -> None:
         operation.refresh_from_db()
     Operation.objects.update(step="start_again")
     world.pool.vms_by_uuid.clear()
+    let_time_pass()
     engine.advance(operation.uuid, to(world.pool))
     operation.refresh_from_db()
     assert (operation.step, operation.trouble) == ("start_again", Trouble.GONE)
     assert not world.pool.vms_by_uuid
+
+
+@pytest.mark.parametrize(
+    ("pool", "boot"),
+    [
+        (Pool(), BootHvm("bios")),
+        (Pool(boot_mode="uefi"), BootHvm("uefi")),
+        (
+            Pool(boot_mode="pvh", boot_kernel="/k", boot_ramdisk="/r", boot_args="quiet"),
+            BootDirect("/k", "/r", "quiet", "pvh"),
+        ),
+        (Pool(boot_mode="pv", boot_kernel="/k"), BootDirect("/k", kind="pv")),
+    ],
+)
+def test_a_vm_boots_as_the_operators_of_its_pool_said(
+    pool: Pool, boot: BootHvm | BootDirect
+) -> None:
+    assert machines.boot_of(pool) == boot

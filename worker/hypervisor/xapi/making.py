@@ -226,7 +226,7 @@ def vm_fields(spec: VmSpec, affinity: str) -> dict[str, Any]:
 def _boot_fields(boot: BootHvm | BootDirect) -> dict[str, object]:
     if isinstance(boot, BootDirect):
         return {
-            "domain_type": "pvh",
+            "domain_type": boot.kind,
             "HVM_boot_policy": "",
             "HVM_boot_params": {},
             "PV_kernel": boot.kernel,

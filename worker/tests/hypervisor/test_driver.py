@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import pytest
@@ -198,10 +198,11 @@ def test_a_vm_is_freed_of_what_keeps_it_before_it_is_destroyed(
     ]
 
 
-def test_a_kernel_of_the_host_boots_as_pvh() -> None:
-    spec = VmSpec("n", {}, 1, 1, BootDirect("/var/lib/xcp/guest/k", args="console=hvc0"))
-    fields = vm_fields(spec, "OpaqueRef:NULL")
-    assert (fields["domain_type"], fields["PV_kernel"]) == ("pvh", "/var/lib/xcp/guest/k")
+@pytest.mark.parametrize("kind", ["pvh", "pv"])
+def test_a_kernel_of_the_host_boots_as_it_is_asked_to(kind: Literal["pvh", "pv"]) -> None:
+    kernel = BootDirect("/var/lib/xcp/guest/k", args="console=hvc0", kind=kind)
+    fields = vm_fields(VmSpec("n", {}, 1, 1, kernel), "OpaqueRef:NULL")
+    assert (fields["domain_type"], fields["PV_kernel"]) == (kind, "/var/lib/xcp/guest/k")
     assert (fields["HVM_boot_policy"], fields["PV_args"]) == ("", "console=hvc0")
 
 
