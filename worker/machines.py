@@ -202,11 +202,12 @@ def has_started(
 ) -> bool | Wait:
     """True: it ran, though it may have ended since. False: nothing is known of a start; begin again.
 
-    `ran`: the start is known to have come to its end. Raises what the start failed with.
+    `ran`: the start is known to have come to its end, and its task is forgotten. Raises what the start failed
+    with.
     """
     if vm.power_state == "Running":
         if vm.guest is not None and vm.guest.pv_drivers_detected:
-            _forget(hypervisor, task)
+            _forget(hypervisor, None if ran else task)
             return True
         return Wait(SOON, "The guest boots.")
     if ran:
