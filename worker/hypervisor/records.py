@@ -148,7 +148,7 @@ class VmRecord:
     vm_data: Mapping[str, str] = field(default_factory=dict)
     current_operations: tuple[CurrentOperation, ...] = ()
     allowed_operations: frozenset[str] = frozenset()
-    started_at: datetime | None = None  # known to the watcher and of `vms`: it costs a call each
+    started_at: datetime | None = None
     guest: GuestMetrics | None = None
 
     def task_of(self, operation: str) -> TaskHandle | None:

@@ -114,10 +114,12 @@ class Reading:
         return self.vm_of(self._calls.record("VM", vm))
 
     def vm_of(self, raw: Raw) -> VmRecord:
-        """With what its guest tells, which a Halted one has nothing to say in."""
-        is_halted = raw["power_state"] == "Halted"
-        guest = None if is_halted else self._part("VM_guest_metrics", raw["guest_metrics"])
-        return records.vm_record(raw, {}, guest, self._calls.resolve)
+        """With its metrics, which a Halted one has nothing to say in."""
+        metrics = guest = None
+        if raw["power_state"] != "Halted":
+            metrics = self._part("VM_metrics", raw["metrics"])
+            guest = self._part("VM_guest_metrics", raw["guest_metrics"])
+        return records.vm_record(raw, metrics or {}, guest, self._calls.resolve)
 
     def vbds(self, vm: UUID) -> tuple[VbdRecord, ...]:
         found = self._calls.where("VBD", VM=self._calls.ref("VM", vm)).values()
