@@ -157,8 +157,10 @@ static bool next_line(struct console *c)
 static void write_lines(struct console *c)
 {
     for (;;) {
-        if (c->out_at == c->out_n && !next_line(c))
+        if (c->out_at == c->out_n && !next_line(c)) {
+            c->wrote_at = console_now();   /* a tty that is given nothing is not stuck */
             return;
+        }
         ssize_t put = write(c->fd, c->out + c->out_at, c->out_n - c->out_at);
         if (put <= 0)
             return;

@@ -1,6 +1,6 @@
 /* The guest's half of the text console protocol (docs/console-protocol.md).
  *
- * One `struct console` (large: make it static), one poll loop, no threads, no allocation:
+ * SIGPIPE must be ignored. One `struct console` (large: make it static), one poll loop, no threads, no allocation:
  *     n = console_poll_fds(c, fds, max);  poll(fds, n, console_timeout(c));  console_handle(c, fds, n);
  * All calls answer 0, or a negative errno. */
 #ifndef BULKHEAD_CONSOLE_H

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +16,7 @@ from hosting.fleet.tests.makers import make_pool
 from worker.relay import relay as relaying
 from worker.relay.tests.consoles import Consoles, Screen
 from worker.relay.tests.framing import Speaker
+from worker.relay.tests.guest_process import Wire, a_guest, needs_compiler
 from worker.relay.tests.test_relay import Desk
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -197,3 +200,43 @@ def test_what_is_forgotten_leaves_no_mark(desk: Desk) -> None:
     append_lines(talk.vm.instance_uuid, [Written("x")], "mark")
     forget_lines(talk.vm.instance_uuid)
     assert last_mark(talk.vm.instance_uuid) is None
+
+
+class Process(Speaker):
+    """The guest's own half, behind the screen."""
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__()
+        self.wire = wire
+
+    def hear(self, data: bytes) -> bytes:
+        self.wire.write(data)
+        return b""
+
+
+@needs_compiler
+def test_a_real_guest_is_kept_once_through_reconnects_and_a_killed_relay(desk: Desk) -> None:
+    talk = Talk(desk)
+    wanted = [str(number) for number in range(1, 401)]
+    killed = []
+    with a_guest("sh", "-c", "seq 400; sleep 60") as wire:
+        talk.speaker = Process(wire)
+        until = time.monotonic() + 50
+        for turn in itertools.count():
+            assert time.monotonic() < until
+            talk.pass_by(0.5)
+            if data := wire.read(700):
+                talk.screen.show(data)
+            if turn in (5, 12, 30):
+                talk.screen.hang_up()
+                wire.read(300)  # lost with it
+            if turn == 20:
+                killed.append(desk.relay)
+                desk.relays.remove(desk.relay)
+                desk.relay._lead.give_up()
+                desk.relay = desk.another()
+            if (kept := [text for stream, text in talk.kept() if stream == "stdout"]) == wanted:
+                break
+            assert kept == wanted[: len(kept)]
+    for relay in killed:
+        relay._leave()
