@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from pathlib import Path
 
 from worker.relay.protocol import Frame, request
 from worker.relay.session import Began, Session
@@ -119,23 +120,24 @@ def test_another_boot_begins_anew() -> None:
         assert Began("00000000000000b0", is_new=True) in reader.heard
 
 
-def test_readers_come_and_go_two_hundred_times_without_loss_or_doubling() -> None:
+def test_readers_come_and_go_two_hundred_times_without_loss_or_doubling(tmp_path: Path) -> None:
     """Each sees some of the past again, is cut off at any byte, and leaves what it kept to the next."""
     chance = random.Random(6)
-    n = 20_000
-    with a_guest(
-        "sh", "-c", f"read_on() {{ seq {n}; }}; sleep 0.3; read_on; echo end; sleep 60"
-    ) as wire:
+    begin = tmp_path / "begin"
+    script = f"until test -e {begin}; do sleep 0.05; done; exec seq 1000000"
+    with a_guest("sh", "-c", script) as wire:
         reader = Reader(wire)
         reader.until(lambda: reader.session.is_greeted)
-        whole = bytearray()
+        begin.touch()
+        whole, moved = bytearray(), 0
         for _ in range(200):
             for _ in range(chance.randrange(1, 12)):
                 reader.turn(0.005)
             reader.take(cut(wire.read(), chance))
             wire.read(chance.randrange(3000))  # on its way when the console broke
-            assert not reader.gaps
+            assert reader.gaps == []
             whole += reader.text()
+            moved += reader.text() != b""
             # What came but was not acknowledged is known to the one who kept it.
             session = Session(reader.session.boot, reader.session.channels[0].next)
             past = bytes(wire.past[chance.randrange(len(wire.past) + 1) :])
@@ -144,12 +146,11 @@ def test_readers_come_and_go_two_hundred_times_without_loss_or_doubling() -> Non
                 reader.take(past)
             if chance.random() < 0.3:
                 wire.write(b"\x1e0123 half a requ")
-        reader.until(lambda: (whole + reader.text()).endswith(b"end\n"))
-        assert not reader.gaps
-        assert (
-            bytes(whole) + reader.text()
-            == b"".join(b"%d\n" % i for i in range(1, n + 1)) + b"end\n"
-        )
+        reader.until(lambda: len(reader.text()) > 10_000)
+        assert reader.gaps == []
+        assert moved > 50
+        whole += reader.text()
+        assert b"".join(b"%d\n" % i for i in range(1, 300_000)).startswith(bytes(whole))
 
 
 def test_a_chatty_container_slows_only_itself() -> None:
