@@ -51,6 +51,7 @@ def test_a_running_vm_has_a_text_console(place: Place, workshop: Workshop, lab: 
     stream = place.hypervisor.open_console(console, SOON)
     try:
         assert stream.recv(4096) != b""
+        assert stream.send_nowait(b"\n") == 1
     finally:
         stream.close()
 
