@@ -12,6 +12,7 @@ PREFIX = "hosting:"
 # other_config keys. Values are UUIDs in text unless said otherwise.
 INSTANCE = f"{PREFIX}instance"  # VM, VDI, VIF: the Instance it serves
 TENANT = f"{PREFIX}tenant"  # VM, VDI, network: whose it is
+SEGMENT = f"{PREFIX}segment"  # network: the Segment that it is
 VDI = f"{PREFIX}vdi"  # VDI: its own XAPI uuid; another one marks an unfinished clone
 VOLUME = f"{PREFIX}volume"  # VDI: the Volume it is
 IMAGE = f"{PREFIX}image"  # VDI: the digest ("sha256:…") of the image it holds, all of it
@@ -40,6 +41,11 @@ def volume_name(uuid: UUID) -> str:
 def image_name(digest: str, builder: str) -> str:
     """The name_label of an image's golden VDI: its digest ("sha256:…"), and who built it ("tar-1")."""
     return f"image-{digest}-{builder}"
+
+
+def network_name(segment: UUID) -> str:
+    """The name_label of a Segment's network."""
+    return f"network-{segment}"
 
 
 def disk_name(instance: UUID, role: str) -> str:

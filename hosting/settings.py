@@ -6,7 +6,7 @@ default, the program refuses to start on anything that is only fit for a desk.
 
 import base64
 import hashlib
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ INSTALLED_APPS = [
     "tenants",
     "hosting.alarms",
     "hosting.fleet",
+    "hosting.networks",
     "hosting.catalog",
     "hosting.compute",
     "hosting.operations",
@@ -232,6 +233,17 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
 HOST_SILENCE_SECONDS = envint("HOST_SILENCE_SECONDS", 60)
 if HOST_SILENCE_SECONDS < 10:
     _message = "HOST_SILENCE_SECONDS: 10 at least, since hosts are looked at every ten seconds"
+    raise ImproperlyConfigured(_message)
+
+# Networks: the range that tenants' subnets are cut from, and how long the prefix of each is
+try:
+    NETWORK_RANGE = IPv4Network(envstr("NETWORK_RANGE", "10.64.0.0/10"))
+except ValueError as _error:
+    _message = f"NETWORK_RANGE: {_error}"
+    raise ImproperlyConfigured(_message) from _error
+NETWORK_PREFIX = envint("NETWORK_PREFIX", 24)
+if not max(NETWORK_RANGE.prefixlen, 16) <= NETWORK_PREFIX <= 29:
+    _message = "NETWORK_PREFIX: from 16, and from that of NETWORK_RANGE, to 29"
     raise ImproperlyConfigured(_message)
 
 # Images: where workers may ask for them, and where layers lie while a disk is made of them

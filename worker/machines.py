@@ -8,9 +8,8 @@ scratch (empty, as large as asked for). All carry its uuid in their marker and t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from django.utils import timezone
@@ -19,6 +18,7 @@ from hosting import labels
 from hosting.compute.models import Instance
 from hosting.fleet.choices import BootMode
 from hosting.fleet.models import Pool
+from worker import nics
 from worker.hypervisor.port import (
     BootDirect,
     BootHvm,
@@ -34,6 +34,7 @@ from worker.hypervisor.port import (
     VmRecord,
     VmSpec,
 )
+from worker.nics import Nic
 from worker.workflow import Facts, Wait
 
 MIB = 2**20
@@ -92,7 +93,9 @@ def build_disks(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> dic
 
     specs = (
         CloneSpec(named("root"), marker, UUID(facts["golden"])),
-        VdiSpec(named("config"), marker, sr, CONFIG_BYTES, content=config_of(instance)),
+        VdiSpec(
+            named("config"), marker, sr, CONFIG_BYTES, content=config_of(instance, facts.get("nic"))
+        ),
         VdiSpec(named("scratch"), marker, sr, instance.disk_bytes),
     )
     failures = 0
@@ -127,11 +130,11 @@ def note_disks(instance: Instance, facts: Facts) -> None:
         Instance.objects.filter(pk=instance.pk).update(disk_uuids=facts["disks"])
 
 
-def config_of(instance: Instance) -> bytes:
+def config_of(instance: Instance, nic: Nic | None = None) -> bytes:
     """What the guest's init reads from the start of its config disk: JSON, then zeros."""
     container, image = instance.container, instance.container.version.config
     inherited = dict(pair.partition("=")[::2] for pair in image.get("env", []))
-    spec = {
+    spec: dict[str, Any] = {
         "version": 1,
         "hostname": container.name,
         "argv": [*image.get("entrypoint", []), *(container.command or image.get("cmd", []))],
@@ -140,6 +143,8 @@ def config_of(instance: Instance) -> bytes:
         "user": image.get("user", ""),
         "stop_signal": image.get("stop_signal") or "SIGTERM",
     }
+    if nic is not None:
+        spec |= nics.config_of(nic, container.name)
     return json.dumps(spec, separators=(",", ":")).encode()
 
 
@@ -153,8 +158,8 @@ def boot_of(pool: Pool | None) -> BootHvm | BootDirect:
     return BootDirect(pool.boot_kernel, pool.boot_ramdisk, pool.boot_args, kind)
 
 
-def build_vm(hypervisor: Hypervisor, instance: Instance, disks: Mapping[str, str]) -> VmRecord:
-    """Its VM, with its disks on it."""
+def build_vm(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> VmRecord:
+    """Its VM, with its disks on it, and its interface if it has one. Raises nics.NetworkLost."""
     vm = hypervisor.ensure_vm(
         VmSpec(
             name=name_of(instance),
@@ -165,7 +170,11 @@ def build_vm(hypervisor: Hypervisor, instance: Instance, disks: Mapping[str, str
         )
     )
     for role, device in ROLES.items():
-        hypervisor.ensure_vbd(VbdSpec(vm.uuid, UUID(disks[role]), device, bootable=role == "root"))
+        hypervisor.ensure_vbd(
+            VbdSpec(vm.uuid, UUID(facts["disks"][role]), device, bootable=role == "root")
+        )
+    if "nic" in facts:
+        nics.build_nic(hypervisor, vm.uuid, facts["nic"])
     return vm
 
 

@@ -16,6 +16,8 @@ from hosting.catalog.models import GoldenDisk
 from hosting.compute.models import Instance
 from hosting.fleet.choices import HostState
 from hosting.fleet.models import Host, Pbd
+from hosting.networks.models import Segment
+from worker.nics import Nic, take_nic
 from worker.placement import (
     Answer,
     HostView,
@@ -25,21 +27,49 @@ from worker.placement import (
     explain,
     overhead_bytes,
 )
-from worker.workflow import Facts, Wait
+from worker.workflow import Facts, Spawn, Wait
 
 LOOK_AGAIN = timedelta(seconds=30)
 # A host that just said no is left in peace for so long.
 SHUNNED = timedelta(minutes=1)
 
 
-def take_place(instance: Instance, facts: Facts) -> Wait | dict[str, Any]:
-    """Reserve a host for `instance` and say where its disks come from; Wait when there is none.
+def take_place(instance: Instance, facts: Facts) -> Wait | Spawn[Segment] | dict[str, Any]:
+    """Reserve a host for `instance`, an address on its tenant's network, and say where its disks come from.
 
-    In a ledger step. Facts that come of it: `host`, `golden` (the VDI to clone), `sr`; `placed_now` if it had
-    no host before.
+    In a ledger step. Facts that come of it: `host`, `golden` (the VDI to clone), `sr`; `nic` (worker/nics.py) if
+    it has an interface; `placed_now` if it had no host before. Anything else: what has to be waited for.
     """
-    placed: dict[str, Any] = {}
     now = Instance.objects.select_related("container__version").get(pk=instance.pk)
+    if now.published_at is None:
+        place = _take_host(now, facts)
+        return _joined(place, _take_nic(now)) if isinstance(place, dict) else place
+    # It has its address. While its network is made anew no host need be held for it.
+    nic = take_nic(now)
+    if isinstance(nic, (Wait, Spawn)):
+        return nic
+    place = _take_host(now, facts)
+    return _joined(place, nic) if isinstance(place, dict) else place
+
+
+def _joined(
+    place: dict[str, Any], nic: Wait | Spawn[Segment] | Nic | None
+) -> Wait | Spawn[Segment] | dict[str, Any]:
+    if isinstance(nic, (Wait, Spawn)):
+        return nic
+    return place if nic is None else {**place, "nic": dict(nic)}
+
+
+def _take_nic(instance: Instance) -> Wait | Spawn[Segment] | Nic | None:
+    """Where nothing is free, it waits without a place: another pool may have what this one has not."""
+    nic = take_nic(instance)
+    if isinstance(nic, Wait):
+        Instance.objects.all().leave_pool(instance)
+    return nic
+
+
+def _take_host(now: Instance, facts: Facts) -> Wait | dict[str, Any]:
+    placed: dict[str, Any] = {}
     disks = _golden_disks(now)
     if not disks:
         return Wait(LOOK_AGAIN, "The image is not on any pool yet.")

@@ -7,6 +7,7 @@ of `reserved_bytes` of the instances whose `host` or `target` it is).
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -18,6 +19,8 @@ from django.db.models.functions import Now
 from hosting.catalog.models import ImageVersion
 from hosting.compute.choices import DesiredState, RestartPolicy
 from hosting.fleet.models import Host, Pool, VirtualMachine
+from hosting.networks.addresses import first_free_address, mac_of
+from hosting.networks.models import Network
 from tenants.models import Tenant, is_slug
 
 if TYPE_CHECKING:
@@ -157,6 +160,25 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
                 Host.objects.filter(pk=host).release(reserved)
         self.filter(pk=instance.pk).update(host=None, target=None, reserved_bytes=0)
 
+    def take_address(self, instance: Instance, network: Network) -> bool:
+        """The next free address of `network`; False when all are taken."""
+        held = Network.objects.locked(network.pk)
+        taken = self.living().filter(network=held).exclude(ip=None)
+        address = first_free_address(
+            map(IPv4Address, taken.values_list("ip", flat=True)), held.subnet
+        )
+        if address is None:
+            return False
+        self.filter(pk=instance.pk, network=None).update(
+            network=held, ip=str(address), mac=mac_of(instance.pk)
+        )
+        return True
+
+    def leave_pool(self, instance: Instance) -> None:
+        """It is in no pool, and on no network: nothing of it is made, or is left."""
+        self.leave_host(instance)
+        self.filter(pk=instance.pk).update(pool=None, vm_uuid=None, network=None, ip=None, mac="")
+
     def take_target(self, instance: Instance, target: UUID) -> bool:
         """Reserve as much on the host it is to move to; False when another got it first."""
         if not Host.objects.filter(pk=target).reserve(instance.reserved_bytes):
@@ -241,6 +263,13 @@ class Instance(models.Model):
         default=dict,
         help_text="Role → VDI, as they were when it ran last: a pool may forget whose they are.",
     )
+    network = models.ForeignKey(
+        Network,
+        models.PROTECT,
+        null=True,
+        related_name="instances",
+        help_text="Which its address is of. None: it has no interface.",
+    )
     mac = models.CharField(max_length=17, blank=True)
     ip = models.GenericIPAddressField(null=True, unpack_ipv4=True)
     published_at = models.DateTimeField(
@@ -266,7 +295,19 @@ class Instance(models.Model):
                 condition=Q(ended_at=None),
             ),
             models.UniqueConstraint(
-                fields=["mac"], name="one_instance_per_mac", condition=Q(ended_at=None) & ~Q(mac="")
+                fields=["network", "ip"],
+                name="one_instance_per_address",
+                condition=Q(ended_at=None),
+            ),
+            models.UniqueConstraint(
+                fields=["network", "mac"],
+                name="one_instance_per_mac",
+                condition=Q(ended_at=None),
+            ),
+            models.CheckConstraint(
+                name="instance_has_an_address_on_its_network",
+                condition=Q(network=None, ip=None, mac="")
+                | Q(network__isnull=False, ip__isnull=False) & ~Q(mac=""),
             ),
             models.CheckConstraint(
                 name="instance_has_sizes",

@@ -62,6 +62,15 @@ class Pool(models.Model):
     boot_args = models.CharField(
         max_length=1000, blank=True, help_text="The kernel's command line."
     )
+    network_device = models.CharField(
+        max_length=15,
+        blank=True,
+        db_default="",
+        help_text="The hosts' interface that carries tenants' VLANs. Empty: instances get no network.",
+    )
+    # Of one host XAPI supports 800 VLANs.
+    vlan_first = models.PositiveSmallIntegerField(default=1000, db_default=1000)
+    vlan_last = models.PositiveSmallIntegerField(default=1799, db_default=1799)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     # The one follower, by lease.
@@ -104,6 +113,11 @@ class Pool(models.Model):
                     boot_ramdisk="",
                     boot_args="",
                 ),
+            ),
+            models.CheckConstraint(
+                name="pool_has_vlans",
+                condition=Q(vlan_first__gte=1, vlan_last__lte=4094)
+                & Q(vlan_last__gte=F("vlan_first")),
             ),
         ]
 

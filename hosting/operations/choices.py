@@ -80,6 +80,8 @@ KINDS = (
     "instance.start",
     "instance.stop",
     "instance.teardown",
+    "network.build",
+    "network.remove",
     "pool.sweep",
 )
 

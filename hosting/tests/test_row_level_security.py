@@ -18,6 +18,7 @@ from hosting.compute.models import Container
 from hosting.compute.selectors import containers
 from hosting.compute.tests.makers import make_instance
 from hosting.fleet.tests.makers import make_host, make_vm
+from hosting.networks.tests.makers import make_segment
 from hosting.operations.choices import What
 from hosting.operations.models import Operation, OperationEvent
 from tenants.choices import Role
@@ -28,7 +29,8 @@ from tenants.tests.makers import make_member, make_tenant, make_token, make_user
 pytestmark = pytest.mark.django_db
 
 POLICIES = import_module("hosting.operations.migrations.0004_row_level_security")
-OWN = sorted(POLICIES.OWN)
+LATER = [import_module("hosting.networks.migrations.0002_row_level_security")]
+OWN = sorted({table for module in (POLICIES, *LATER) for table in module.OWN})
 SHARED = set(POLICIES.SHARED)
 MODELS = {model._meta.db_table: model for model in apps.get_models()}
 
@@ -42,6 +44,7 @@ def furnish(slug: str) -> Tenant:
     instance = make_instance(tenant, host=make_host(name=slug))
     assert instance.pool is not None
     make_vm(instance.pool, instance_uuid=instance.pk)
+    make_segment(tenant, instance.pool)
     operation = Operation.objects.create(kind="instance.stop", instance=instance, requested_by="t")
     OperationEvent.objects.note(operation, What.REQUESTED)
     return tenant

@@ -71,7 +71,8 @@ class World:
         assert Instance.objects.all().take_host(instance, host.pk, need)
         facts = {"golden": str(self.golden.uuid), "sr": str(self.sr)}
         instance = self.again(instance)
-        vm = build_vm(self.pool, instance, build_disks(self.pool, instance, facts))  # type: ignore[arg-type]
+        disks = build_disks(self.pool, instance, facts)  # type: ignore[arg-type]
+        vm = build_vm(self.pool, instance, {**facts, "disks": disks})  # type: ignore[arg-type]
         self.pool.domains[host.pk].add(vm.uuid)
         guest = GuestMetrics(pv_drivers_detected=True)
         self.pool._set_vm(vm.uuid, power_state="Running", resident_on=host.pk, guest=guest)

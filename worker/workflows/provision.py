@@ -13,6 +13,7 @@ from django.db.models.functions import Coalesce, Now
 from hosting.compute.models import Instance
 from worker import machines
 from worker.hypervisor.port import Hypervisor
+from worker.nics import NetworkLost, forget_network
 from worker.places import shun, take_place
 from worker.workflow import Done, Facts, Failed, Next, Outcome, Wait, Workflow
 
@@ -29,7 +30,7 @@ provision = Workflow[Instance](
 @provision.ledger
 def place(instance: Instance, facts: Facts) -> Outcome:
     found = take_place(instance, facts)
-    return found if isinstance(found, Wait) else Next(build_disks, **found)
+    return Next(build_disks, **found) if isinstance(found, dict) else found
 
 
 @provision.remote
@@ -40,7 +41,10 @@ def build_disks(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Out
 @provision.remote
 def build_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
     """… and start it, in the one step: what was just made need not be looked at again."""
-    vm = machines.build_vm(hypervisor, instance, facts["disks"])
+    try:
+        vm = machines.build_vm(hypervisor, instance, facts)
+    except NetworkLost:
+        return Next(join_again)
     task = machines.start(hypervisor, vm, UUID(facts["host"]))
     return Next(see_start, vm=vm.uuid, task=task)
 
@@ -84,6 +88,13 @@ def publish(instance: Instance, facts: Facts) -> Outcome:
 
 
 @provision.ledger
+def join_again(instance: Instance, facts: Facts) -> Outcome:
+    """Somebody removed the tenant's network from the pool: it is made anew."""
+    forget_network(facts["nic"])
+    return Next(place)
+
+
+@provision.ledger
 def elsewhere(instance: Instance, facts: Facts) -> Outcome:
     """The host had no room after all, whatever its ledger said."""
     Instance.objects.all().leave_host(instance)
@@ -114,6 +125,5 @@ def unmake_disks(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Ou
 @provision.ledger
 def release(instance: Instance, facts: Facts) -> Outcome:
     """It stays in the list as failed, with its quota taken, until it is started again or deleted."""
-    Instance.objects.all().leave_host(instance)
-    Instance.objects.filter(pk=instance.pk).update(pool=None, vm_uuid=None)
+    Instance.objects.all().leave_pool(instance)
     return Failed()

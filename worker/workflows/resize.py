@@ -16,6 +16,7 @@ from hosting.compute.models import Instance
 from hosting.compute.services import forget_resize, settle_sizes
 from worker import machines
 from worker.hypervisor.port import Gone, Hypervisor, NoRoom
+from worker.nics import NetworkLost, forget_network
 from worker.places import shun, take_place
 from worker.workflow import Done, Facts, Failed, Next, Outcome, Wait, Workflow
 
@@ -64,7 +65,7 @@ def settle(instance: Instance, facts: Facts) -> Outcome:
 @resize.ledger(can_turn_back=False)
 def place(instance: Instance, facts: Facts) -> Outcome:
     found = take_place(instance, facts)
-    return found if isinstance(found, Wait) else Next(build_disks, **found)
+    return Next(build_disks, **found) if isinstance(found, dict) else found
 
 
 @resize.remote(can_turn_back=False)
@@ -75,7 +76,10 @@ def build_disks(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Out
 
 @resize.remote(can_turn_back=False)
 def build_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
-    vm = machines.build_vm(hypervisor, instance, facts["disks"])
+    try:
+        vm = machines.build_vm(hypervisor, instance, facts)
+    except NetworkLost:
+        return Next(join_again)
     return Next(start_vm, vm=vm.uuid)
 
 
@@ -107,6 +111,13 @@ def publish(instance: Instance, facts: Facts) -> Outcome:
     machines.note_disks(instance, facts)
     Instance.objects.filter(pk=instance.pk).update(vm_uuid=facts["vm"], started_at=Now())
     return Done()
+
+
+@resize.ledger(can_turn_back=False)
+def join_again(instance: Instance, facts: Facts) -> Outcome:
+    """Somebody removed the tenant's network from the pool: it is made anew."""
+    forget_network(facts["nic"])
+    return Next(place)
 
 
 @resize.ledger(can_turn_back=False)

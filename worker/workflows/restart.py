@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from hosting.compute.models import Instance
 from worker import machines
 from worker.hypervisor.port import Gone, Hypervisor
+from worker.nics import NetworkLost, forget_network
 from worker.places import shun, take_place
 from worker.workflow import Done, Facts, Next, Outcome, Wait, Workflow
 
@@ -36,7 +37,7 @@ def end(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
 def place(instance: Instance, facts: Facts) -> Outcome:
     """Where it is, if memory is still reserved for it there."""
     found = take_place(instance, facts)
-    return found if isinstance(found, Wait) else Next(find_vm, **found)
+    return Next(find_vm, **found) if isinstance(found, dict) else found
 
 
 @restart.remote
@@ -54,7 +55,10 @@ def build_disks(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Out
 
 @restart.remote
 def build_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
-    vm = machines.build_vm(hypervisor, instance, facts["disks"])
+    try:
+        vm = machines.build_vm(hypervisor, instance, facts)
+    except NetworkLost:
+        return Next(join_again)
     return Next(start_vm, vm=vm.uuid)
 
 
@@ -85,6 +89,13 @@ def publish(instance: Instance, facts: Facts) -> Outcome:
         vm_uuid=facts["vm"], started_at=Now(), generation=instance.container.generation
     )
     return Done()
+
+
+@restart.ledger
+def join_again(instance: Instance, facts: Facts) -> Outcome:
+    """Somebody removed the tenant's network from the pool: it is made anew."""
+    forget_network(facts["nic"])
+    return Next(place)
 
 
 @restart.ledger

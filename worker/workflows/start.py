@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from hosting.compute.models import Instance
 from worker import machines
 from worker.hypervisor.port import Gone, Hypervisor
+from worker.nics import NetworkLost, forget_network
 from worker.places import shun, take_place
 from worker.workflow import Done, Facts, Failed, Next, Outcome, Wait, Workflow
 
@@ -29,7 +30,7 @@ start = Workflow[Instance](
 @start.ledger
 def place(instance: Instance, facts: Facts) -> Outcome:
     found = take_place(instance, facts)
-    return found if isinstance(found, Wait) else Next(find_vm, **found)
+    return Next(find_vm, **found) if isinstance(found, dict) else found
 
 
 @start.remote
@@ -48,7 +49,10 @@ def build_disks(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Out
 
 @start.remote
 def build_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
-    vm = machines.build_vm(hypervisor, instance, facts["disks"])
+    try:
+        vm = machines.build_vm(hypervisor, instance, facts)
+    except NetworkLost:
+        return Next(join_again)
     return Next(start_vm, vm=vm.uuid)
 
 
@@ -79,6 +83,13 @@ def publish(instance: Instance, facts: Facts) -> Outcome:
         vm_uuid=facts["vm"], started_at=Now(), generation=instance.container.generation
     )
     return Done()
+
+
+@start.ledger
+def join_again(instance: Instance, facts: Facts) -> Outcome:
+    """Somebody removed the tenant's network from the pool: it is made anew."""
+    forget_network(facts["nic"])
+    return Next(place)
 
 
 @start.ledger
