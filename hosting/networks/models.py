@@ -10,9 +10,7 @@ from ipaddress import IPv4Network
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import ArrayField
-from django.contrib.postgres.indexes import OpClass
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -44,7 +42,10 @@ class NetworkQuerySet(models.QuerySet["Network"]):
 
 
 class Network(models.Model):
-    """A tenant's own L2 segment. Nobody else's addresses are of its subnet, in whatever pool."""
+    """A tenant's own L2 segment. Nobody else's subnet overlaps its own, in whatever pool.
+
+    The database sees to that by an exclusion constraint (migration 0001).
+    """
 
     uuid = models.UUIDField(primary_key=True, default=uuid4, editable=False)
     tenant = models.OneToOneField(Tenant, models.PROTECT, related_name="network")
@@ -55,12 +56,6 @@ class Network(models.Model):
 
     class Meta:
         ordering = ["subnet"]
-        constraints = [
-            ExclusionConstraint(
-                name="networks_do_not_overlap",
-                expressions=[(OpClass("subnet", name="inet_ops"), "&&")],
-            ),
-        ]
 
     def __str__(self) -> str:
         return f"{self.tenant} ({self.subnet})"

@@ -12,6 +12,7 @@ from worker.tests.case import Case
 from worker.tests.host_cases import HOST_CASES
 from worker.tests.image_cases import IMAGE_CASES
 from worker.tests.instance_cases import INSTANCE_CASES
+from worker.tests.network_cases import NETWORK_CASES
 from worker.tests.shed import NEEDS, Shed, douse, furnish, furnish_all
 
 
@@ -76,5 +77,6 @@ _ALL: tuple[type[Case], ...] = (
     *INSTANCE_CASES,
     *HOST_CASES,
     *IMAGE_CASES,
+    *NETWORK_CASES,
 )
 CASES: dict[str, type[Case]] = {case.kind: case for case in _ALL}

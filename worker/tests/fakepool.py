@@ -24,6 +24,7 @@ from worker.hypervisor.port import (
     HypervisorError,
     Marker,
     NoRoom,
+    PifRecord,
     PoolRecord,
     Refused,
     TaskHandle,
@@ -36,6 +37,7 @@ from worker.hypervisor.port import (
     VmRecord,
     VmSpec,
 )
+from worker.tests.fakenetworks import FakeNetworks
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -56,7 +58,7 @@ class _Task:
 
 
 @dataclass
-class FakePool:
+class FakePool(FakeNetworks):
     """`dead`: hosts whose machine has no power, or that nobody can reach (`silent`) though they run."""
 
     hosts_by_uuid: dict[UUID, HostRecord] = field(default_factory=dict)
@@ -208,6 +210,7 @@ class FakePool:
         gone = [vbd.uuid for vbd in self.vbds_by_uuid.values() if vbd.vm == vm]
         for vbd in gone:
             del self.vbds_by_uuid[vbd]
+        self.drop_vifs(vm)
 
     def assert_can_boot_here(self, vm: UUID, host: UUID) -> None:
         if host in self.full:
@@ -222,6 +225,7 @@ class FakePool:
             raise NoRoom("memory")
         if host in self.silent or not self.hosts_by_uuid[host].enabled:
             raise NoRoom("host_disabled")
+        self.must_reach_networks(vm, host)
         self._make_domain(vm, host)
         self.starts.append(vm)
         guest = GuestMetrics(pv_drivers_detected=True)
@@ -252,6 +256,7 @@ class FakePool:
     def _move(self, vm: UUID, host: UUID) -> None:
         if host in self.full or host in self.silent:
             raise NoRoom("migration_failed")
+        self.must_reach_networks(vm, host)
         source = self.vms_by_uuid[vm].resident_on
         assert source is not None
         self.domains[source].discard(vm)
@@ -268,6 +273,13 @@ class FakePool:
         changed = replace(_of(self.vms_by_uuid, vm), **changes)
         allowed = _OPERATIONS[changed.power_state]
         self.vms_by_uuid[vm] = replace(changed, allowed_operations=allowed)
+
+    # networks -----------------------------------------------------------------------------------
+
+    def ensure_vlan(self, network: UUID, *, device: str, tag: int) -> tuple[PifRecord, ...]:
+        live = [host.uuid for host in self.hosts_by_uuid.values() if host.live]
+        self.extend_vlan(network, device, tag, live)
+        return self.pifs_of(network)
 
     # tasks --------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID, uuid4
 
+from django.db import transaction
 from django.db.models.functions import Now
 
 from hosting import labels
@@ -14,13 +15,16 @@ from hosting.compute.models import Instance
 from hosting.compute.tests.makers import make_instance
 from hosting.fleet.models import Host, Pbd, StorageRepository
 from hosting.fleet.tests.makers import GIB, make_host, make_pool
+from hosting.networks.models import Segment
 from tenants.models import Quota
 from tenants.tests.makers import make_tenant
 from worker.fencing.port import Fence
-from worker.hypervisor.port import GuestMetrics
+from worker.hypervisor.port import GuestMetrics, NetworkSpec
 from worker.machines import ROLES, build_disks, build_vm
+from worker.nics import take_nic
 from worker.placement import overhead_bytes
 from worker.tests.fakepool import FakePool
+from worker.workflow import Spawn, Wait
 
 FENCES: dict[UUID, Fence] = {}
 """The power switches of hosts, in tests (worker/tests/conftest.py)."""
@@ -31,12 +35,15 @@ REGISTRY: dict[str, Any] = {}
 
 
 class World:
-    """`pool` is what XAPI holds, the rows are what we do; both begin in step."""
+    """`pool` is what XAPI holds, the rows are what we do; both begin in step.
 
-    def __init__(self, *, hosts: int = 3) -> None:
+    Its tenant's network is not there before something is put on it; `device` "": there are no networks.
+    """
+
+    def __init__(self, *, hosts: int = 3, device: str = "eth1") -> None:
         self.pool = FakePool()
         self.sr = uuid4()
-        self.row = make_pool(default_sr_uuid=self.sr)
+        self.row = make_pool(default_sr_uuid=self.sr, network_device=device)
         StorageRepository.objects.create(
             uuid=self.sr, pool=self.row, name="shared", type="nfs", shared=True
         )
@@ -69,8 +76,8 @@ class World:
             vcpus=instance.vcpus, memory_bytes=instance.memory_bytes
         )
         assert Instance.objects.all().take_host(instance, host.pk, need)
-        facts = {"golden": str(self.golden.uuid), "sr": str(self.sr)}
         instance = self.again(instance)
+        facts = {"golden": str(self.golden.uuid), "sr": str(self.sr), "nic": self._join(instance)}
         disks = build_disks(self.pool, instance, facts)  # type: ignore[arg-type]
         vm = build_vm(self.pool, instance, {**facts, "disks": disks})  # type: ignore[arg-type]
         self.pool.domains[host.pk].add(vm.uuid)
@@ -79,6 +86,25 @@ class World:
         Instance.objects.filter(pk=instance.pk).update(
             vm_uuid=vm.uuid, published_at=Now(), started_at=Now()
         )
+
+    def _join(self, instance: Instance) -> Any:
+        """Its interface, after its network was made as network.build does."""
+        with transaction.atomic():
+            nic = take_nic(instance)
+            assert not isinstance(nic, Wait)
+            if not isinstance(nic, Spawn):
+                return nic
+            (segment,) = nic.subjects
+            self.make(segment)
+            return take_nic(instance)
+
+    def make(self, segment: Segment) -> None:
+        """It is in the pool, and that is written down."""
+        marker = {labels.SEGMENT: str(segment.pk), labels.TENANT: str(self.tenant.pk)}
+        made = self.pool.ensure_network(NetworkSpec(labels.network_name(segment.pk), marker))
+        self.pool.ensure_vlan(made.uuid, device=segment.device, tag=segment.tag)
+        hosts = [host.pk for host in self.hosts]
+        Segment.objects.all().note_made(segment, made.uuid, hosts)
 
     def stray(self, instance: Instance, host: Host) -> None:
         """Its VM is on `host`, which nobody here asked for."""
@@ -127,8 +153,24 @@ class World:
         assert [vm.uuid for vm in named] == [now.vm_uuid]
         assert len(self.disks_of(now)) == len(ROLES)
         assert (named[0].memory_bytes, named[0].vcpus) == (now.memory_bytes, now.vcpus)
+        self._assert_has_its_address(now)
         self.assert_ledger_is_right()
         return now
+
+    def _assert_has_its_address(self, instance: Instance) -> None:
+        """One VIF on the one network of its tenant, which lets through its address and no other."""
+        assert instance.vm_uuid is not None
+        vifs = self.pool.vifs(instance.vm_uuid)
+        if not self.row.network_device:
+            assert (vifs, instance.ip) == ((), None)
+            return
+        (vif,) = vifs
+        segment = Segment.objects.all().living().get(network=instance.network, pool=self.row)
+        assert vif.network is not None
+        assert (vif.network, vif.mac) == (segment.network_uuid, instance.mac)
+        assert (vif.locking_mode, vif.ipv4_allowed) == ("locked", (instance.ip,))
+        assert [one.uuid for one in self.pool.networks()] == [segment.network_uuid]
+        assert self.pool.vlans[vif.network][:2] == (segment.device, segment.tag)
 
     def assert_nothing_of(self, instance: Instance) -> None:
         """The pool has nothing of it, and it holds no host."""
@@ -136,4 +178,6 @@ class World:
         assert (now.host_id, now.target_id, now.reserved_bytes) == (None, None, 0)
         assert not self.pool.vms_by_uuid
         assert not self.pool.disks()
+        assert not self.pool.vifs_by_uuid
+        assert (now.ip is None) or not now.lives
         self.assert_ledger_is_right()
