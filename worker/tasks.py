@@ -12,6 +12,7 @@ from worker.copies import copy_databases
 from worker.reconcile.hosts.run import reconcile_hosts
 from worker.reconcile.images.run import reconcile_images
 from worker.reconcile.instances.run import reconcile_instances
+from worker.reconcile.networks.run import reconcile_networks
 from worker.reconcile.orphans.run import reconcile_orphans
 from worker.reconcile.quotas.run import reconcile_quotas
 
@@ -45,8 +46,9 @@ def reconcile() -> None:
 
 @shared_task(name="worker.tasks.check")
 def check() -> None:
-    """Look for what is left over, and whether the ledger adds up. Every minute."""
+    """Look for what is left over or used up, and whether the ledger adds up. Every minute."""
     reconcile_orphans()
+    reconcile_networks()
     reconcile_quotas()
 
 

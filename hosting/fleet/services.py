@@ -81,6 +81,23 @@ def set_boot(
     record_audit(actor=actor, action="pool.set_boot", subject=f"pool:{pool.pk}", facts=boot)
 
 
+_TAGS = range(1, 4095)
+
+
+@transaction.atomic
+def set_network(pool: Pool, device: str, *, first: int, last: int, actor: str) -> None:
+    """Which interface of the hosts carries tenants' VLANs, and which tags may be given out there.
+
+    Holds for networks that come to be in the pool from now on; "": instances that are made from now on get
+    none. The tags, both counted, must be nobody else's on that interface. Raises InvalidRequest.
+    """
+    if first not in _TAGS or last not in _TAGS or last < first:
+        raise InvalidRequest("vlans: from 1 to 4094, the lower first.")
+    network = {"network_device": device, "vlan_first": first, "vlan_last": last}
+    Pool.objects.filter(pk=pool.pk).update(**network)
+    record_audit(actor=actor, action="pool.set_network", subject=f"pool:{pool.pk}", facts=network)
+
+
 @transaction.atomic
 def _move_host(
     host: Host, before: HostState, after: HostState, action: str, *, actor: str, address: str | None

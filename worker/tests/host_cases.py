@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from hosting import labels
 from hosting.compute.services import release_container
 from hosting.fleet.choices import HostState
 from hosting.fleet.models import Host
 from hosting.operations.models import Operation
 from worker.fencing.fake import FakeFence
+from worker.hypervisor.port import NetworkSpec
 from worker.tests.case import Case
 from worker.tests.worlds import FENCES, World
 from worker.workflows.evacuate import evacuate
@@ -19,7 +21,7 @@ class HostCase(Case):
     """Three hosts; two instances on the first, one on the second."""
 
     def __init__(self) -> None:
-        self.world = World()
+        self.world = World(device="eth1")
         self.hypervisor = self.world.pool
         self.host = self.world.hosts[0]
         self.there = [self.world.add_instance(self.host) for _ in range(2)]
@@ -79,29 +81,31 @@ class RecoverHostCase(HostCase):
 
 
 class SweepCase(Case):
-    """An instance is over, and its VM and disks are still there."""
+    """An instance is over, and its VM and disks are still there; so is a network that nothing needs."""
 
     kind = sweep.kind
 
     def __init__(self) -> None:
-        self.world = World()
+        self.world = World(device="eth1")
         self.hypervisor = self.world.pool
         self.kept = self.world.add_instance(self.world.hosts[0])
         left = self.world.add_instance(self.world.hosts[1])
         assert left.vm_uuid is not None
         vdis = [str(vdi.uuid) for vdi in self.hypervisor.vdis() if str(left.pk) in vdi.name]
         release_container(left)
+        unused = self.hypervisor.ensure_network(NetworkSpec("network-x", {labels.SEGMENT: "x"}))
         self.operation = Operation.objects.create(
             kind=self.kind,
             pool=self.world.row,
             requested_by="t",
-            facts={"vms": [str(left.vm_uuid)], "vdis": vdis},
+            facts={"vms": [str(left.vm_uuid)], "vdis": vdis, "networks": [str(unused.uuid)]},
         )
 
     def assert_arrived(self) -> None:
         self.world.assert_runs_once(self.kept)
         assert len(self.hypervisor.vms_by_uuid) == 1
         assert self.hypervisor.disks() == self.world.disks_of(self.kept)
+        assert len(self.hypervisor.networks()) == 1
 
     def assert_left_nothing(self) -> None:
         raise AssertionError("it only goes forward")
@@ -113,7 +117,7 @@ class ReturnHostCase(HostCase):
     kind = return_host.kind
 
     def __init__(self) -> None:
-        self.world = World()
+        self.world = World(device="eth1")
         self.hypervisor = self.world.pool
         self.host = self.world.hosts[0]
         Host.objects.filter(pk=self.host.pk).update(state=HostState.MAINTENANCE)

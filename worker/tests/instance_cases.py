@@ -24,7 +24,7 @@ class InstanceCase(Case):
     is_new = False
 
     def __init__(self) -> None:
-        self.world = World()
+        self.world = World(device="eth1")
         self.hypervisor = self.world.pool
         self.instance = self.world.add_instance(None if self.is_new else self.world.hosts[0])
         self.prepare()

@@ -13,7 +13,7 @@ from worker.workflows.remove_network import remove_network
 
 class NetworkCase(Case):
     def __init__(self) -> None:
-        self.world = World()
+        self.world = World(device="eth1")
         self.hypervisor = self.world.pool
         self.segment = make_segment(self.world.tenant, self.world.row)
         self.prepare()

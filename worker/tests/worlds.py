@@ -37,10 +37,10 @@ REGISTRY: dict[str, Any] = {}
 class World:
     """`pool` is what XAPI holds, the rows are what we do; both begin in step.
 
-    Its tenant's network is not there before something is put on it; `device` "": there are no networks.
+    `device` carries tenants' networks: the tenant's comes to be when something is put on it. "": there are none.
     """
 
-    def __init__(self, *, hosts: int = 3, device: str = "eth1") -> None:
+    def __init__(self, *, hosts: int = 3, device: str = "") -> None:
         self.pool = FakePool()
         self.sr = uuid4()
         self.row = make_pool(default_sr_uuid=self.sr, network_device=device)

@@ -1,4 +1,5 @@
-"""What is left over in a pool goes: VMs and disks of instances that are over, clones that nobody finished.
+"""What is left over in a pool goes: VMs and disks of instances that are over, clones that nobody finished,
+networks that tenants have nothing on.
 
 Who is an orphan is judged before (worker/reconcile/orphans); none of it can come to be needed again.
 """
@@ -28,6 +29,12 @@ def remove_vms(pool: Pool, facts: Facts, hypervisor: Hypervisor) -> Outcome:
 @sweep.remote
 def remove_disks(pool: Pool, facts: Facts, hypervisor: Hypervisor) -> Outcome:
     _remove(facts["vdis"], hypervisor.destroy_vdi)
+    return Next(remove_networks)
+
+
+@sweep.remote
+def remove_networks(pool: Pool, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    _remove(facts.get("networks", []), hypervisor.destroy_network)
     return Done()
 
 

@@ -14,6 +14,7 @@ from hosting.catalog.services import import_image
 from hosting.catalog.tests.makers import make_image
 from hosting.compute.models import Container, Instance
 from hosting.compute.tests.makers import make_container
+from hosting.networks.tests.makers import make_network
 from hosting.operations.models import Operation
 from tenants.services import set_limits
 from tenants.tests.makers import make_tenant
@@ -27,7 +28,10 @@ GIB = 2**30
 
 def test_a_container_is_shown_with_what_its_tenant_may_know(place: Place) -> None:
     container = place.add_container(name="web", vcpus=2)
-    Instance.objects.filter(container=container).update(ip="10.1.2.3", started_at=Now())
+    network = make_network(container.tenant)
+    Instance.objects.filter(container=container).update(
+        network=network, ip="10.1.2.3", mac="02:00:00:00:00:01", started_at=Now()
+    )
     html = place.html("containers")
     for told in ("web", "running", "2 vCPUs", "256 MiB", "10.1.2.3", container.version.image.name):
         assert told in html

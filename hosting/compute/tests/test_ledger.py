@@ -11,6 +11,7 @@ from hosting.compute.models import AlreadyPlacedError, Container, Instance
 from hosting.compute.tests.makers import MIB, OVERHEAD, make_container, make_instance
 from hosting.fleet.models import Host
 from hosting.fleet.tests.makers import GIB, make_host, make_pool
+from hosting.networks.tests.makers import make_network
 
 pytestmark = pytest.mark.django_db
 
@@ -66,10 +67,12 @@ def test_a_container_has_one_living_instance() -> None:
     Instance.objects.create(**again)
 
 
-def test_a_mac_is_given_once() -> None:
-    make_instance(mac="02:00:00:00:00:01")
-    with pytest.raises(IntegrityError), transaction.atomic():
-        make_instance(mac="02:00:00:00:00:01")
+def test_a_mac_is_given_once_on_a_network() -> None:
+    network = make_network()
+    nic = {"network": network, "mac": "02:00:00:00:00:01"}
+    make_instance(network.tenant, ip="10.64.0.2", **nic)
+    with pytest.raises(IntegrityError, match="one_instance_per_mac"), transaction.atomic():
+        make_instance(network.tenant, ip="10.64.0.3", **nic)
 
 
 @pytest.mark.parametrize(

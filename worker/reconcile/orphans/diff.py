@@ -7,7 +7,7 @@ control plane's, perhaps a tenant's whose row was lost, so it is told of and nev
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 
@@ -37,9 +37,19 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
+class Wire:
+    """A network with our marker. `is_used`: a VM has an interface on it."""
+
+    uuid: UUID
+    segment: UUID
+    is_used: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """`living`: instance → the VM that was made for it last. `ended`: instances that came to their end.
 
+    `segments`: living ones → the network that was made for each. `ended_segments`: those that came to their end.
     `digests`: of all images there ever were. `sources`: disks that clones are made from, ours for sure.
     `imports`: some image is being imported now.
     """
@@ -49,27 +59,43 @@ class Ledger:
     digests: frozenset[str]
     sources: frozenset[UUID]
     imports: bool = False
+    segments: Mapping[UUID, UUID | None] = field(default_factory=dict)
+    ended_segments: frozenset[UUID] = frozenset()
 
     def knows(self, instance: UUID) -> bool:
         return instance in self.living or instance in self.ended
 
+    def knows_segment(self, segment: UUID) -> bool:
+        return segment in self.segments or segment in self.ended_segments
+
 
 @dataclass(frozen=True, slots=True)
 class Orphans:
-    """VMs and VDIs to remove, and the instances that strangers name."""
+    """VMs, VDIs and networks to remove, and the instances and segments that strangers name."""
 
     vms: frozenset[UUID]
     vdis: frozenset[UUID]
+    networks: frozenset[UUID]
     strangers: frozenset[UUID]
 
+    @property
+    def all(self) -> frozenset[UUID]:
+        return self.vms | self.vdis | self.networks
 
-def diff(vms: Iterable[Machine], vdis: Iterable[Disk], ledger: Ledger) -> Orphans:
-    vms, vdis = list(vms), list(vdis)
+
+def diff(
+    vms: Iterable[Machine], vdis: Iterable[Disk], wires: Iterable[Wire], ledger: Ledger
+) -> Orphans:
+    vms, vdis, wires = list(vms), list(vdis), list(wires)
     named = {vm.instance for vm in vms} | {vdi.instance for vdi in vdis if vdi.instance}
+    segments = {wire.segment for wire in wires}
+    strange = {uuid for uuid in named if not ledger.knows(uuid)}
+    strange |= {uuid for uuid in segments if not ledger.knows_segment(uuid)}
     return Orphans(
         vms=frozenset(vm.uuid for vm in vms if _is_left_over(vm, ledger)),
         vdis=frozenset(vdi.uuid for vdi in vdis if _is_needless(vdi, ledger)),
-        strangers=frozenset(uuid for uuid in named if not ledger.knows(uuid)),
+        networks=frozenset(wire.uuid for wire in wires if _is_cut(wire, ledger)),
+        strangers=frozenset(strange),
     )
 
 
@@ -91,3 +117,11 @@ def _is_needless(vdi: Disk, ledger: Ledger) -> bool:
     if vdi.instance is not None:
         return vdi.instance in ledger.ended
     return vdi.filling in ledger.digests and not ledger.imports
+
+
+def _is_cut(wire: Wire, ledger: Ledger) -> bool:
+    """Of a segment that is over; or the double of one that lives, whose own network is another."""
+    if wire.is_used:
+        return False
+    own = ledger.segments.get(wire.segment)
+    return wire.segment in ledger.ended_segments or (own is not None and own != wire.uuid)

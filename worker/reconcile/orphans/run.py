@@ -17,11 +17,12 @@ from hosting.catalog.models import GoldenDisk, ImageVersion
 from hosting.compute.models import Instance
 from hosting.errors import Conflict
 from hosting.fleet.choices import PoolState, PowerState
-from hosting.fleet.models import Pool, Vbd, Vdi, VirtualMachine
+from hosting.fleet.models import Network, Pool, Vbd, Vdi, Vif, VirtualMachine
+from hosting.networks.models import Segment
 from hosting.operations.choices import Queue, kinds_in
 from hosting.operations.models import Operation
 from hosting.operations.services import request
-from worker.reconcile.orphans.diff import Disk, Ledger, Machine, Orphans, diff
+from worker.reconcile.orphans.diff import Disk, Ledger, Machine, Orphans, Wire, diff
 
 REQUESTED_BY = "system:reconcile"
 # Longer than any call of ours that may still be waiting its turn in a pool that answers (XAPI.md 4.3).
@@ -40,8 +41,8 @@ def reconcile_orphans(now: datetime | None = None) -> int:
 
 
 def _look(pool: Pool, now: datetime) -> bool:
-    vms, vdis = list(_machines(pool)), list(_disks(pool))
-    found = diff(vms, vdis, _ledger_about(vms, vdis))
+    vms, vdis, wires = list(_machines(pool)), list(_disks(pool)), list(_wires(pool))
+    found = diff(vms, vdis, wires, _ledger_about(vms, vdis, wires))
     _tell(pool, found.strangers)
     since = _remember(pool, found, now)
     due = sorted(uuid for uuid, at in since.items() if now - at >= GRACE)[:AT_ONCE]
@@ -50,6 +51,7 @@ def _look(pool: Pool, now: datetime) -> bool:
     facts = {
         "vms": [str(uuid) for uuid in due if uuid in found.vms],
         "vdis": [str(uuid) for uuid in due if uuid in found.vdis],
+        "networks": [str(uuid) for uuid in due if uuid in found.networks],
     }
     try:
         request("pool.sweep", pool, requested_by=REQUESTED_BY, facts=facts)
@@ -63,8 +65,7 @@ def _remember(pool: Pool, found: Orphans, now: datetime) -> Mapping[UUID, dateti
     key = f"orphans:{pool.pk}"
     known: dict[str, str] = cache.get(key) or {}
     since = {
-        uuid: datetime.fromisoformat(known.get(str(uuid), now.isoformat()))
-        for uuid in found.vms | found.vdis
+        uuid: datetime.fromisoformat(known.get(str(uuid), now.isoformat())) for uuid in found.all
     }
     cache.set(key, {str(uuid): at.isoformat() for uuid, at in since.items()}, _REMEMBERED)
     return since
@@ -79,7 +80,7 @@ def _tell(pool: Pool, strangers: frozenset[UUID]) -> None:
     open_alarm(
         tag,
         severity=Severity.WARNING,
-        title=f"Pool {pool} has VMs or disks of {len(strangers)} instances that we do not know",
+        title=f"Pool {pool} has things of {len(strangers)} instances or networks that we do not know",
         detail=f"They carry our marker, for example {some}. They are left alone.",
     )
 
@@ -87,19 +88,23 @@ def _tell(pool: Pool, strangers: frozenset[UUID]) -> None:
 # --------------------------------------------------------------------------------------------- what there is
 
 
-def _ledger_about(vms: Iterable[Machine], vdis: Iterable[Disk]) -> Ledger:
+def _ledger_about(vms: Iterable[Machine], vdis: Iterable[Disk], wires: Iterable[Wire]) -> Ledger:
     named = {vm.instance for vm in vms} | {vdi.instance for vdi in vdis if vdi.instance}
     known = Instance.objects.filter(pk__in=named).values_list("pk", "vm_uuid", "ended_at")
     filling = {vdi.filling for vdi in vdis if vdi.filling}
     borrowed = {vdi.own for vdi in vdis if vdi.own and vdi.own != vdi.uuid}
     digests = ImageVersion.objects.filter(digest__in=filling).values_list("digest", flat=True)
     sources = GoldenDisk.objects.filter(vdi_uuid__in=borrowed).values_list("vdi_uuid", flat=True)
+    segments = {wire.segment for wire in wires}
+    made = Segment.objects.filter(pk__in=segments).values_list("pk", "network_uuid", "ended_at")
     return Ledger(
         living={uuid: vm for uuid, vm, ended in known if ended is None},
         ended=frozenset(uuid for uuid, _, ended in known if ended is not None),
         digests=frozenset(digests),
         sources=frozenset(uuid for uuid in sources if uuid is not None),
         imports=Operation.objects.active().filter(kind__in=kinds_in(Queue.IMAGES)).exists(),
+        segments={uuid: network for uuid, network, ended in made if ended is None},
+        ended_segments=frozenset(uuid for uuid, _, ended in made if ended is not None),
     )
 
 
@@ -125,3 +130,12 @@ def _disks(pool: Pool) -> Iterable[Disk]:
             own=labels.uuid_in(marker.get(labels.VDI)),
             filling=marker.get(labels.FILLING),
         )
+
+
+def _wires(pool: Pool) -> Iterable[Wire]:
+    ours = Network.objects.filter(pool=pool).exclude(marker={})
+    used = Exists(Vif.objects.filter(network=OuterRef("pk")))
+    for uuid, marker, is_used in ours.annotate(used=used).values_list("pk", "marker", "used"):
+        segment = labels.uuid_in(marker.get(labels.SEGMENT))
+        if segment is not None:
+            yield Wire(uuid, segment, is_used)

@@ -13,7 +13,7 @@ from worker.reconcile.hosts import diff as hosts
 from worker.reconcile.images import diff as images
 from worker.reconcile.instances import diff as instances
 from worker.reconcile.instances.diff import Act, Begin, pause_after
-from worker.reconcile.orphans.diff import Disk, Ledger, Machine
+from worker.reconcile.orphans.diff import Disk, Ledger, Machine, Wire
 from worker.reconcile.orphans.diff import diff as orphans
 from worker.reconcile.quotas.diff import Wrong
 from worker.reconcile.quotas.diff import diff as quotas
@@ -144,7 +144,10 @@ def test_a_sum_that_its_rows_do_not_make_is_wrong() -> None:
 
 
 LIVES, IS_OVER, GOLDEN, VM = (UUID(int=number) for number in (20, 21, 22, 23))
+NET = UUID(int=24)
 LEDGER = Ledger(
+    segments={LIVES: NET},
+    ended_segments=frozenset({IS_OVER}),
     living={LIVES: VM},
     ended=frozenset({IS_OVER}),
     digests=frozenset({"sha256:ours"}),
@@ -166,7 +169,7 @@ LEDGER = Ledger(
 def test_a_vm_is_an_orphan_when_the_ledger_knows_that_it_is_over(
     vm: Machine, is_orphan: bool
 ) -> None:
-    assert (vm.uuid in orphans([vm], [], LEDGER).vms) is is_orphan
+    assert (vm.uuid in orphans([vm], [], [], LEDGER).vms) is is_orphan
 
 
 @pytest.mark.parametrize(
@@ -185,15 +188,42 @@ def test_a_vm_is_an_orphan_when_the_ledger_knows_that_it_is_over(
 def test_a_disk_is_an_orphan_when_nothing_that_lives_can_want_it(
     vdi: Disk, is_orphan: bool
 ) -> None:
-    assert (vdi.uuid in orphans([], [vdi], LEDGER).vdis) is is_orphan
+    assert (vdi.uuid in orphans([], [vdi], [], LEDGER).vdis) is is_orphan
 
 
 def test_a_disk_that_is_being_filled_is_let_be() -> None:
     vdi = Disk(ONE, is_attached=False, own=ONE, filling="sha256:ours")
-    assert not orphans([], [vdi], replace(LEDGER, imports=True)).vdis
+    assert not orphans([], [vdi], [], replace(LEDGER, imports=True)).vdis
 
 
-def test_instances_that_the_ledger_never_heard_of_are_strangers() -> None:
+@pytest.mark.parametrize(
+    ("wire", "is_orphan"),
+    [
+        (Wire(NET, LIVES, is_used=False), False),
+        (Wire(ONE, LIVES, is_used=False), True),
+        (Wire(ONE, LIVES, is_used=True), False),
+        (Wire(ONE, IS_OVER, is_used=False), True),
+        (Wire(ONE, IS_OVER, is_used=True), False),
+        (Wire(ONE, UUID(int=99), is_used=False), False),
+    ],
+)
+def test_a_network_is_an_orphan_when_its_segment_is_over_or_has_another(
+    wire: Wire, is_orphan: bool
+) -> None:
+    assert (wire.uuid in orphans([], [], [wire], LEDGER).networks) is is_orphan
+
+
+def test_a_network_that_is_still_being_made_is_no_orphan() -> None:
+    ledger = replace(LEDGER, segments={LIVES: None})
+    assert not orphans([], [], [Wire(ONE, LIVES, is_used=False)], ledger).networks
+
+
+def test_what_the_ledger_never_heard_of_is_a_stranger() -> None:
     vms = [Machine(ONE, UUID(int=99), is_halted=True, is_idle=True)]
     vdis = [Disk(ONE, is_attached=False, instance=UUID(int=97)), Disk(ONE, False, instance=LIVES)]
-    assert orphans(vms, vdis, LEDGER).strangers == {UUID(int=99), UUID(int=97)}
+    wires = [Wire(ONE, UUID(int=96), is_used=True), Wire(ONE, IS_OVER, is_used=False)]
+    assert orphans(vms, vdis, wires, LEDGER).strangers == {
+        UUID(int=99),
+        UUID(int=97),
+        UUID(int=96),
+    }
