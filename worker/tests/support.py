@@ -26,6 +26,12 @@ def never(number: int, name: str) -> None:
     return None
 
 
+def once_named(name: str, error: HypervisorError) -> Fault:
+    """The first call of that name fails."""
+    left = [error]
+    return lambda _number, called: left.pop() if called == name and left else None
+
+
 @dataclass
 class Faulty:
     """Any hypervisor, with calls counted and failing on order: before they act, or after."""

@@ -69,7 +69,7 @@ def test_a_container_has_one_living_instance() -> None:
 
 def test_a_mac_is_given_once_on_a_network() -> None:
     network = make_network()
-    nic = {"network": network, "mac": "02:00:00:00:00:01"}
+    nic: dict[str, Any] = {"network": network, "mac": "02:00:00:00:00:01"}
     make_instance(network.tenant, ip="10.64.0.2", **nic)
     with pytest.raises(IntegrityError, match="one_instance_per_mac"), transaction.atomic():
         make_instance(network.tenant, ip="10.64.0.3", **nic)

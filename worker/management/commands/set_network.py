@@ -2,7 +2,6 @@
 
 import re
 from argparse import ArgumentParser
-from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -20,7 +19,6 @@ class Command(BaseCommand):
     help = (
         "Say which interface of a pool's hosts carries tenants' networks, and by which VLAN tags."
     )
-    connect: Callable[[Pool], Hypervisor] = staticmethod(lambda pool: Connections().of(pool))
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("pool", help="what we call it")
@@ -48,6 +46,9 @@ class Command(BaseCommand):
             set_network(pool, device, first=first, last=last, actor="system:set_network")
         except InvalidRequest as refusal:
             raise CommandError(str(refusal)) from refusal
+
+    def connect(self, pool: Pool) -> Hypervisor:
+        return Connections().of(pool)
 
     def _must_be_there(self, pool: Pool, device: str) -> None:
         try:

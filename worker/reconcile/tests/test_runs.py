@@ -274,5 +274,5 @@ def test_looking_for_orphans_costs_the_same_however_many_there_are(
     assert leftover.pool is not None
     for _ in range(5):
         make_vm(leftover.pool, instance_uuid=leftover.pk)
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(7):
         reconcile_orphans()
