@@ -221,6 +221,9 @@ def _tidy(estate: Estate) -> None:
         for vdi in pool.vdis():
             if vdi.marker:
                 pool.destroy_vdi(vdi.uuid)
+        for network in pool.networks():
+            if network.marker:
+                pool.destroy_network(network.uuid)
         pool.close()
     except HypervisorError:
         return  # a lab that a test has broken is thrown away by its fixture
