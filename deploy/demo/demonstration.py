@@ -160,6 +160,7 @@ class Demonstration:
             told |= {
                 "XAPI_URL": f"https://{processes.LAB_COORDINATOR}:{self._ports['lab']}",
                 "LAB_CONTROL": f"http://{processes.WEB_ADDRESS}:{self._ports['control']}",
+                "DEMO_NETWORK_DEVICE": processes.LAB_NETWORK_DEVICE,
                 "XAPI_USERNAME": "root",
                 "XAPI_PASSWORD_FILE": str(place.path("lab-password")),
             }

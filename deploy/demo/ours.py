@@ -29,7 +29,7 @@ _LOADED = (
     "uvicorn.protocols.http.auto",
     "worker.tasks",
 )
-_COMMANDS = ("migrate", "enrol_pool", "follow", "relay")
+_COMMANDS = ("migrate", "enrol_pool", "set_network", "follow", "relay")
 
 
 def load(environment: Mapping[str, str]) -> None:

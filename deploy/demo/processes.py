@@ -13,6 +13,8 @@ from deploy.local.service import Service
 LAB_POOL = "lab"
 LAB_HOSTS = 4
 LAB_COORDINATOR = "127.0.64.1"
+# Of the lab's hosts; eth0 is for management.
+LAB_NETWORK_DEVICE = "eth1"
 WEB_ADDRESS = "127.0.0.1"
 # The device at which a VM of ours has the disk that says what it runs (worker/machines.py).
 CONFIG_DISK = 1

@@ -17,6 +17,7 @@ def prepare(environment: Mapping[str, str], operator: str, password: str) -> Non
     command("migrate", "--no-input", "--verbosity", "0")
     ensure_user(operator, password, is_staff=True, is_superuser=True)
     _enrol(environment)
+    _carry_networks(environment)
 
 
 def ensure_user(name: str, password: str, **rights: bool) -> User:
@@ -41,6 +42,14 @@ def _enrol(environment: Mapping[str, str]) -> None:
         *("--username", environment["XAPI_USERNAME"]),
         *("--password-file", str(password), *trust),
     )
+
+
+def _carry_networks(environment: Mapping[str, str]) -> None:
+    """On a pool of our own; of another's interfaces only its operators know which one is free."""
+    device = environment.get("DEMO_NETWORK_DEVICE")
+    pool = Pool.objects.get(name=environment["DEMO_POOL"])
+    if device and not pool.network_device:
+        command("set_network", pool.name, "--device", device)
 
 
 def _await(url: str, seconds: float = 30) -> None:

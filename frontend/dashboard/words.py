@@ -39,6 +39,7 @@ _DISKS = "Makes its disks"
 _MACHINE = "Makes its machine"
 _NOTE = "Notes that it is done"
 _ELSEWHERE = "Looks for room elsewhere"
+_JOIN_AGAIN = "Has its network made again"
 _UNMAKE_MACHINE = "Removes its machine"
 _UNMAKE_DISKS = "Removes its disks"
 _GIVE_BACK = "Gives back what was reserved"
@@ -53,6 +54,7 @@ STEPS: dict[str, dict[str, str]] = {
         "start_again": _START,
         "publish": _NOTE,
         "elsewhere": _ELSEWHERE,
+        "join_again": _JOIN_AGAIN,
         "begin_to_unmake": "Begins to undo what was done",
         "unmake_vm": _UNMAKE_MACHINE,
         "unmake_disks": _UNMAKE_DISKS,
@@ -67,6 +69,7 @@ STEPS: dict[str, dict[str, str]] = {
         "await_running": _BOOT,
         "publish": _NOTE,
         "elsewhere": _ELSEWHERE,
+        "join_again": _JOIN_AGAIN,
         "begin_to_end": "Asks it to end again",
         "end": _END,
         "release": _GIVE_BACK,
@@ -83,6 +86,7 @@ STEPS: dict[str, dict[str, str]] = {
         "await_running": _BOOT,
         "publish": _NOTE,
         "elsewhere": _ELSEWHERE,
+        "join_again": _JOIN_AGAIN,
     },
     "instance.resize": {
         "check": "Looks for its machine",
@@ -97,6 +101,7 @@ STEPS: dict[str, dict[str, str]] = {
         "await_running": _BOOT,
         "publish": _NOTE,
         "elsewhere": _ELSEWHERE,
+        "join_again": _JOIN_AGAIN,
         "give_up": "Keeps the old size",
     },
     "instance.migrate": {

@@ -139,6 +139,9 @@ class FleetOperationOut(OperationOut):
     pool = serializers.UUIDField(source="pool_id", allow_null=True)
     host = serializers.UUIDField(source="host_id", allow_null=True)
     instance = serializers.UUIDField(source="instance_id", allow_null=True)
+    segment = serializers.UUIDField(
+        source="segment_id", allow_null=True, help_text="A tenant's network in one pool."
+    )
     requested_by = serializers.CharField()
     attempt = serializers.IntegerField(help_text="Of this step, in a row.")
     run_at = serializers.DateTimeField()
@@ -188,7 +191,12 @@ class ContainerOut(serializers.Serializer[Any]):
     restart_policy = serializers.ChoiceField(
         RestartPolicy.choices, source="container.restart_policy"
     )
-    ip = serializers.IPAddressField(source="instance.ip", allow_null=True, default=None)
+    ip = serializers.IPAddressField(
+        source="instance.ip",
+        allow_null=True,
+        default=None,
+        help_text="On its tenant's own network. Null: it has none, or none yet.",
+    )
     started_at = serializers.DateTimeField(
         source="instance.started_at", allow_null=True, default=None
     )
