@@ -437,6 +437,11 @@ class VirtualMachine(Mirrored):
         return self.name
 
     @property
+    def guest_addresses(self) -> list[str]:
+        """Each once: guests tell them by several names."""
+        return list(dict.fromkeys(map(str, self.guest_networks.values())))
+
+    @property
     def is_ours(self) -> bool:
         return self.instance_uuid is not None
 

@@ -103,6 +103,18 @@ def test_a_name_written_by_a_guest_or_tenant_is_never_markup(operator: Client) -
     assert "<img src=x>" not in html
 
 
+def test_an_address_that_a_guest_tells_by_two_names_is_shown_once(operator: Client) -> None:
+    pool = make_pool()
+    make_vm(pool, guest_networks={"0/ip": "10.64.0.2", "0/ipv4/0": "10.64.0.2"})
+    assert page_of(operator, pool).count("10.64.0.2") == 1
+
+
+def test_the_page_says_which_interface_carries_networks(operator: Client) -> None:
+    html = page_of(operator, make_pool(network_device="eth1", vlan_first=7, vlan_last=9))
+    assert "networks on eth1, VLANs 7–9" in html
+    assert "networks on" not in page_of(operator, make_pool())
+
+
 def test_the_page_costs_as_many_queries_for_many_hosts_and_vms_as_for_few(
     operator: Client, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
