@@ -50,20 +50,24 @@ def take_nic(instance: Instance) -> Wait | Spawn[Segment] | Nic | None:
 def _take_address(instance: Instance, pool: Pool) -> Wait | None:
     """… or give back the one of a pool that it is not in any more."""
     if not pool.network_device:
-        Instance.objects.filter(pk=instance.pk).update(network=None, ip=None, mac="")
-        instance.network = None
+        if instance.network is not None:
+            Instance.objects.all().leave_network(instance)
+            instance.network = None
+        return None
+    if instance.network is not None:
         return None
     network = Network.objects.take(instance.container.tenant_id)
     if network is None:
         return Wait(FULL, "No subnet is left for the tenant's network.")
     if not Instance.objects.all().take_address(instance, network):
         return Wait(FULL, f"All addresses of the tenant's network {network.subnet} are taken.")
-    instance.refresh_from_db(fields=["network", "ip", "mac"])
     return None
 
 
 def _on_segment(instance: Instance, network: Network, pool: Pool) -> Wait | Spawn[Segment] | Nic:
-    segment = Segment.objects.all().take(network, pool)
+    # It is on it already if it has run, so that nobody retires it.
+    segments = Segment.objects.all()
+    segment = segments.of(network, pool) if instance.published_at else segments.take(network, pool)
     if segment is None:
         return Wait(FULL, "No VLAN is left in the pool for the tenant's network.")
     if segment.retired_at is not None:

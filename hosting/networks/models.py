@@ -68,6 +68,9 @@ class SegmentQuerySet(models.QuerySet["Segment"]):
         """Those that hold a tag: not ended."""
         return self.filter(ended_at=None)
 
+    def of(self, network: Network, pool: Pool) -> Segment | None:
+        return self.living().filter(network=network, pool=pool).first()
+
     def take(self, network: Network, pool: Pool) -> Segment | None:
         """The network's segment in that pool, made with the next free tag if it has none; None when none is left.
 

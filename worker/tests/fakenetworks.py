@@ -52,13 +52,13 @@ class FakeNetworks:
         device, tag, hosts = self.vlans[network]
         return tuple(PifRecord(uuid4(), host, network, device, tag) for host in hosts)
 
-    def ensure_vif(self, spec: VifSpec) -> VifRecord:
+    def ensure_vif(self, spec: VifSpec) -> None:
         self._network(spec.network)
         for vif in self.vifs_by_uuid.values():
             if (vif.vm, vif.device) == (spec.vm, spec.device):
                 if (vif.network, vif.mac) != (spec.network, spec.mac):
                     raise Refused("conflict")
-                return vif
+                return
         made = VifRecord(
             uuid4(),
             spec.vm,
@@ -70,7 +70,6 @@ class FakeNetworks:
             spec.ipv6_allowed,
         )
         self.vifs_by_uuid[made.uuid] = made
-        return made
 
     def vifs(self, vm: UUID) -> tuple[VifRecord, ...]:
         return tuple(vif for vif in self.vifs_by_uuid.values() if vif.vm == vm)

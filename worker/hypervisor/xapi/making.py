@@ -144,10 +144,10 @@ class Making:
             if refused.reason != "conflict" or not same:
                 raise
 
-    def ensure_vif(self, spec: VifSpec) -> VifRecord:
+    def ensure_vif(self, spec: VifSpec) -> None:
         vm, network = self._calls.ref("VM", spec.vm), self._calls.ref("network", spec.network)
         try:
-            ref = str(self._calls.call("VIF.create", vif_fields(spec, vm, network)))
+            self._calls.call("VIF.create", vif_fields(spec, vm, network))
         except Refused as refused:
             found = self._calls.where("VIF", VM=vm, device=str(spec.device))
             same = [
@@ -157,18 +157,15 @@ class Making:
             ]
             if refused.reason != "conflict" or not same:
                 raise
-            return self._locked(records.vif_record(same[0], self._calls.resolve), spec)
-        return records.vif_record(self._calls.record_of("VIF", ref), self._calls.resolve)
+            self._lock(records.vif_record(same[0], self._calls.resolve), spec)
 
-    def _locked(self, vif: VifRecord, spec: VifSpec) -> VifRecord:
+    def _lock(self, vif: VifRecord, spec: VifSpec) -> None:
         """An adopted VIF locks as asked for now, whatever the earlier attempt asked for."""
         asked = (spec.locking_mode, sorted(spec.ipv4_allowed), sorted(spec.ipv6_allowed))
-        if (vif.locking_mode, list(vif.ipv4_allowed), list(vif.ipv6_allowed)) == asked:
-            return vif
-        self.set_vif_locking(
-            vif.uuid, spec.locking_mode, ipv4=spec.ipv4_allowed, ipv6=spec.ipv6_allowed
-        )
-        return records.vif_record(self._calls.record("VIF", vif.uuid), self._calls.resolve)
+        if (vif.locking_mode, list(vif.ipv4_allowed), list(vif.ipv6_allowed)) != asked:
+            self.set_vif_locking(
+                vif.uuid, spec.locking_mode, ipv4=spec.ipv4_allowed, ipv6=spec.ipv6_allowed
+            )
 
     def set_vif_locking(
         self, vif: UUID, mode: LockingMode, *, ipv4: tuple[str, ...], ipv6: tuple[str, ...] = ()

@@ -99,6 +99,16 @@ def test_the_network_goes_when_nothing_is_left_on_it(wired: Estate) -> None:
     assert not Segment.objects.all().living()
 
 
+def test_a_network_that_somebody_removed_is_made_again(wired: Estate) -> None:
+    image = wired.imported()
+    instance = wired.running(image, "one")
+    segment = assert_on_its_network(wired, instance)
+    wired.settle(delete_container(container=instance.container, requested_by="t"))
+    assert segment.network_uuid is not None
+    wired.hypervisor.destroy_network(segment.network_uuid)
+    assert assert_on_its_network(wired, wired.running(image, "two")) == segment
+
+
 def test_a_network_that_comes_to_be_after_its_end_is_swept(wired: Estate) -> None:
     """A call that waited its turn in the pool, while its worker was long gone."""
     instance = wired.running(wired.imported())
