@@ -173,7 +173,7 @@ def build_vm(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> VmReco
         hypervisor.ensure_vbd(
             VbdSpec(vm.uuid, UUID(facts["disks"][role]), device, bootable=role == "root")
         )
-    if facts.get("nic") is not None:
+    if "nic" in facts:
         nics.build_nic(hypervisor, vm.uuid, facts["nic"])
     return vm
 

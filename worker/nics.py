@@ -38,8 +38,9 @@ def take_nic(instance: Instance) -> Wait | Spawn[Segment] | Nic | None:
     """
     now = Instance.objects.select_related("pool", "network", "container").get(pk=instance.pk)
     assert now.pool is not None
-    if now.published_at is None:
-        full = _take_address(now, now.pool)
+    # Once it has an address, there may be a VM with it.
+    if now.published_at is None and now.network is None and now.pool.network_device:
+        full = _take_address(now)
         if full is not None:
             return full
     if now.network is None:
@@ -47,15 +48,7 @@ def take_nic(instance: Instance) -> Wait | Spawn[Segment] | Nic | None:
     return _on_segment(now, now.network, now.pool)
 
 
-def _take_address(instance: Instance, pool: Pool) -> Wait | None:
-    """… or give back the one of a pool that it is not in any more."""
-    if not pool.network_device:
-        if instance.network is not None:
-            Instance.objects.all().leave_network(instance)
-            instance.network = None
-        return None
-    if instance.network is not None:
-        return None
+def _take_address(instance: Instance) -> Wait | None:
     network = Network.objects.take(instance.container.tenant_id)
     if network is None:
         return Wait(FULL, "No subnet is left for the tenant's network.")

@@ -57,8 +57,7 @@ def _joined(
 ) -> Wait | Spawn[Segment] | dict[str, Any]:
     if isinstance(nic, (Wait, Spawn)):
         return nic
-    # Said also where it has none: of another place before it may have had one.
-    return {**place, "nic": nic}
+    return place if nic is None else {**place, "nic": dict(nic)}
 
 
 def _take_nic(instance: Instance) -> Wait | Spawn[Segment] | Nic | None:

@@ -175,15 +175,10 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
             setattr(instance, name, value)
         return True
 
-    def leave_network(self, instance: Instance) -> None:
-        """Its address is free again."""
-        self.filter(pk=instance.pk).update(network=None, ip=None, mac="")
-
     def leave_pool(self, instance: Instance) -> None:
         """It is in no pool, and on no network: nothing of it is made, or is left."""
         self.leave_host(instance)
-        self.leave_network(instance)
-        self.filter(pk=instance.pk).update(pool=None, vm_uuid=None)
+        self.filter(pk=instance.pk).update(pool=None, vm_uuid=None, network=None, ip=None, mac="")
 
     def take_target(self, instance: Instance, target: UUID) -> bool:
         """Reserve as much on the host it is to move to; False when another got it first."""

@@ -77,7 +77,10 @@ class World:
         )
         assert Instance.objects.all().take_host(instance, host.pk, need)
         instance = self.again(instance)
-        facts = {"golden": str(self.golden.uuid), "sr": str(self.sr), "nic": self._join(instance)}
+        facts: dict[str, Any] = {"golden": str(self.golden.uuid), "sr": str(self.sr)}
+        nic = self._join(instance)
+        if nic is not None:
+            facts["nic"] = nic
         disks = build_disks(self.pool, instance, facts)  # type: ignore[arg-type]
         vm = build_vm(self.pool, instance, {**facts, "disks": disks})  # type: ignore[arg-type]
         self.pool.domains[host.pk].add(vm.uuid)
