@@ -19,7 +19,7 @@ class Images:
 
     spool: Spool
     reach: Reach = field(default_factory=Reach)
-    builder: builders.Builder = builders.CURRENT
+    builder: builders.Builder = field(default_factory=builders.ErofsDisk)
 
     @classmethod
     def by_settings(cls) -> Self:

@@ -110,8 +110,6 @@ class RootDisk:
     """A root disk that a builder wrote."""
 
     size_bytes: int
-    """A multiple of one MiB."""
-    sha256: str
-    """Of the whole disk, holes read as zeros; 64 hexadecimal digits."""
+    """A multiple of two MiB."""
     builder: str
-    """Format and version, e.g. "tar-1". Same image and builder: same bytes."""
+    """Format and version, e.g. "erofs-1". Same image and builder: same bytes."""
