@@ -163,15 +163,19 @@ class _Reader:
         """Where a file's data lie, and the next header after them."""
         stored = _size(member.size)
         records = said.records or {}
+        is_new = records.get(b"GNU.sparse.major") == b"1"
+        is_in_pax = said.pieces is not None or b"GNU.sparse.size" in records
+        if bool(old_gnu) + is_new + is_in_pax > 1:
+            raise LayerMalformed("One of the image's layers maps a file's holes in two ways.")
         if old_gnu:
             member.pieces, member.size = self._old_gnu_map(old_gnu, left)
-        elif records.get(b"GNU.sparse.major") == b"1":
+        elif is_new:
             begin = self._at
             member.pieces = self._map_in_data(left)
             stored -= self._at - begin
             member.size = _decimal(records.get(b"GNU.sparse.realsize", b""))
-        elif said.pieces is not None:
-            member.pieces = said.pieces
+        elif is_in_pax:
+            member.pieces = array("Q") if said.pieces is None else said.pieces
             member.size = _decimal(records.get(b"GNU.sparse.size", b""))
         if member.pieces is not None:
             _check_pieces(member.pieces, member.size, stored)

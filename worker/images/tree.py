@@ -121,6 +121,8 @@ class Tree:
             inode = self.inodes.add(kind)
             self.inodes.where[inode] = _device(*member.device)
         self._describe(inode, member)
+        if kind == stat.S_IFLNK:
+            self.inodes.mode[inode] = kind | 0o777  # Linux knows no other
         return inode
 
     def _describe(self, inode: int, member: Member) -> None:
