@@ -279,10 +279,10 @@ def _amend(member: Member, records: dict[bytes, bytes]) -> None:
     """What pax says goes before the header itself; an empty value says nothing."""
     xattrs = []
     for key, value in records.items():
+        if not value:
+            continue
         if key.startswith(XATTR):
             xattrs.append((key[len(XATTR) :], value))
-        elif not value:
-            continue
         elif key == b"path":
             member.name = value
         elif key == b"linkpath":

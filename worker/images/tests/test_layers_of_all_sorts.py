@@ -31,7 +31,12 @@ def pax_0_0(name: str, pieces: list[tuple[int, int]], size: int, data: bytes) ->
 
 def pax_0_1(name: str, pieces: list[tuple[int, int]], size: int, data: bytes) -> bytes:
     numbers = ",".join(f"{at},{length}" for at, length in pieces)
-    headers = {"GNU.sparse.map": numbers, "GNU.sparse.size": str(size), "GNU.sparse.name": name}
+    headers = {
+        "GNU.sparse.size": str(size),
+        "GNU.sparse.numblocks": str(len(pieces)),
+        "GNU.sparse.map": numbers,
+        "GNU.sparse.name": name,
+    }
     return tar(member("GNUSparseFile.1/x", data=data, pax_headers=headers))
 
 
