@@ -132,10 +132,13 @@ class _Reader:
         form = _KINDS.get(kind)
         if form is None:
             raise LayerMalformed("One of the image's layers has something that is no kind of file.")
+        permissions = _number(mode)
+        if permissions < 0:
+            raise LayerMalformed
         is_device = kind in b"34"
         member = Member(
             name=said.name or name,
-            mode=form | _number(mode) & 0o7777,
+            mode=form | permissions & 0o7777,
             uid=_number(uid),
             gid=_number(gid),
             mtime=_number(mtime),
@@ -210,6 +213,8 @@ class _Reader:
             if left < 0:
                 raise TooLarge("A file in the image has too many holes.")
             *lines, text = (text + self._read(BLOCK)).split(b"\n")
+            if len(text) > BLOCK:
+                raise LayerMalformed
             for line in lines:
                 numbers.append(_size(_decimal(line)))
                 if len(numbers) == 1:
@@ -345,7 +350,10 @@ def _number(field: bytes) -> int:
         return 0
     if field[0] & 0x80:
         sign = -(1 << 8 * len(field) - 1) * (field[0] >> 6 & 1)
-        return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big") + sign
+        number = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big") + sign
+        if not -(2**63) <= number < 2**63:
+            raise LayerMalformed
+        return number
     digits, _, _ = text.partition(b"\0")
     if digits == text:
         raise LayerMalformed
