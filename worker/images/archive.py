@@ -21,6 +21,7 @@ RATIO_FROM_BYTES: Final = 16 * MIB
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE: Final = b"\x2a\x4d\x18"
+_ISAL_ERROR: Final = cast("type[Exception]", isal_zlib.IsalError)
 _ZSTD_WINDOW: Final = 8 * MIB
 """What RFC 8878 asks every reader to take; each reader holds as much in memory."""
 
@@ -83,13 +84,13 @@ def _unpacked(packed: BinaryIO) -> Iterator[bytes]:
         stream = _opened(packed, first)
         while chunk := stream.read(CHUNK_BYTES):
             yield chunk
-    except (EOFError, gzip.BadGzipFile, zlib.error, isal_zlib.error, zstandard.ZstdError) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error, _ISAL_ERROR, zstandard.ZstdError) as error:
         raise LayerMalformed("One of the image's layers does not unpack.") from error
 
 
 def _opened(packed: BinaryIO, first: bytes) -> IO[bytes]:
     if first.startswith(_GZIP):
-        return cast("IO[bytes]", igzip.IGzipFile(fileobj=packed))
+        return cast("IO[bytes]", igzip.IGzipFile(fileobj=packed))  # type: ignore[no-untyped-call]
     if first.startswith(_ZSTD) or (first[1:] == _SKIPPABLE and first[0] >> 4 == 5):
         reader = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
         return cast(
