@@ -6,24 +6,30 @@ Of what files hold, only the place in the archive is told. Sources: POSIX.1-2008
 """
 
 import os
-import re
 import stat
 import struct
-import zlib
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import BinaryIO, Final
 
 from worker.images.errors import LayerMalformed, TooLarge
 from worker.images.records import MIB
+from worker.images.tar_fields import (
+    add_piece,
+    adds_up,
+    check_pieces,
+    decimal_of,
+    number_of,
+    records_of,
+    seconds_of,
+    size_of,
+    text_of,
+)
 
 BLOCK: Final = 512
 LONGEST_HEADER: Final = MIB
 """A member's names, attributes and map of holes together, in bytes."""
-LARGEST_FILE: Final = 2**44
-"""What ext4 could hold; a sparse file may claim to be larger than its archive."""
 XATTR: Final = b"SCHILY.xattr."
 _HEADER: Final = struct.Struct("100s8s8s8s12s12s8sc100s8s64x8s8s155s12s")
 _ZEROS: Final = bytes(BLOCK)
@@ -40,7 +46,6 @@ _KINDS: Final = {
     b"6": stat.S_IFIFO,
 }
 _EXTENSIONS: Final = b"LKxg"
-_SECONDS: Final = re.compile(rb"(-?)(\d{1,15})(?:\.(\d*))?")
 _NO_XATTRS: Final[tuple[tuple[bytes, bytes], ...]] = ()
 
 
@@ -90,7 +95,7 @@ class _Reader:
             kind = block[156:157]
             if kind not in _EXTENSIONS:
                 return self._member(block, said, left)
-            size = _size(_number(block[124:136]))
+            size = size_of(number_of(block[124:136]))
             left -= size
             if left < 0:
                 raise TooLarge("A file in the image has too long a name or too many attributes.")
@@ -109,7 +114,7 @@ class _Reader:
             if os.pread(self._fd, BLOCK, self._at).strip(b"\0"):
                 raise LayerMalformed
             return b""
-        if len(block) != BLOCK or not _adds_up(block):
+        if len(block) != BLOCK or not adds_up(block):
             raise LayerMalformed
         return block
 
@@ -125,26 +130,26 @@ class _Reader:
         (name, mode, uid, gid, size, mtime, _, kind, target, magic, major, minor, prefix, rest) = (
             _HEADER.unpack(block)
         )
-        name, target = _text(name), _text(target)
+        name, target = text_of(name), text_of(target)
         if magic[:6] == b"ustar\0" and prefix[0]:
             # Schilling's star keeps two times in the end of the prefix.
-            name = _text(prefix[:131] if rest[8:] == b"tar\0" else prefix) + b"/" + name
+            name = text_of(prefix[:131] if rest[8:] == b"tar\0" else prefix) + b"/" + name
         form = _KINDS.get(kind)
         if form is None:
             raise LayerMalformed("One of the image's layers has something that is no kind of file.")
-        permissions = _number(mode)
+        permissions = number_of(mode)
         if permissions < 0:
             raise LayerMalformed
         is_device = kind in b"34"
         member = Member(
             name=said.name or name,
             mode=form | permissions & 0o7777,
-            uid=_number(uid),
-            gid=_number(gid),
-            mtime=_number(mtime),
-            size=_number(size),
+            uid=number_of(uid),
+            gid=number_of(gid),
+            mtime=number_of(mtime),
+            size=number_of(size),
             target=said.target or target,
-            device=(_number(major), _number(minor)) if is_device else (0, 0),
+            device=(number_of(major), number_of(minor)) if is_device else (0, 0),
             xattrs=_NO_XATTRS,
             offset=0,
             pieces=None,
@@ -164,7 +169,7 @@ class _Reader:
 
     def _find_data(self, member: Member, old_gnu: bytes, said: "_Said", left: int) -> None:
         """Where a file's data lie, and the next header after them."""
-        stored = _size(member.size)
+        stored = size_of(member.size)
         records = said.records or {}
         is_new = records.get(b"GNU.sparse.major") == b"1"
         is_in_pax = said.pieces is not None or b"GNU.sparse.size" in records
@@ -176,12 +181,12 @@ class _Reader:
             begin = self._at
             member.pieces = self._map_in_data(left)
             stored -= self._at - begin
-            member.size = _decimal(records.get(b"GNU.sparse.realsize", b""))
+            member.size = decimal_of(records.get(b"GNU.sparse.realsize", b""))
         elif is_in_pax:
             member.pieces = array("Q") if said.pieces is None else said.pieces
-            member.size = _decimal(records.get(b"GNU.sparse.size", b""))
+            member.size = decimal_of(records.get(b"GNU.sparse.size", b""))
         if member.pieces is not None:
-            _check_pieces(member.pieces, member.size, stored)
+            check_pieces(member.pieces, member.size, stored)
         member.offset = self._at
         self._at += stored
         if stored < 0 or self._at > self._end:
@@ -189,13 +194,15 @@ class _Reader:
         self._at += -stored % BLOCK
 
     def _old_gnu_map(self, block: bytes, left: int) -> tuple["array[int]", int]:
-        pieces, size = array("Q"), _size(_number(block[483:495]))
+        pieces, size = array("Q"), size_of(number_of(block[483:495]))
         at, more, count = 386, block[482], 4
         while True:
             for _ in range(count):
                 if not block[at : at + 24].strip(b"\0"):
                     break
-                _add_piece(pieces, _number(block[at : at + 12]), _number(block[at + 12 : at + 24]))
+                add_piece(
+                    pieces, number_of(block[at : at + 12]), number_of(block[at + 12 : at + 24])
+                )
                 at += 24
             if not more:
                 return pieces, size
@@ -216,7 +223,7 @@ class _Reader:
             if len(text) > BLOCK:
                 raise LayerMalformed
             for line in lines:
-                numbers.append(_size(_decimal(line)))
+                numbers.append(size_of(decimal_of(line)))
                 if len(numbers) == 1:
                     wanted = 1 + 2 * numbers[0]
                 if len(numbers) == wanted:
@@ -236,7 +243,7 @@ class _Said:
 
     def add(self, kind: bytes, body: bytes, everywhere: dict[bytes, bytes]) -> None:
         if kind == b"g":
-            everywhere.update((key, value) for key, value in _records(body) if _is_plain(key))
+            everywhere.update((key, value) for key, value in records_of(body) if _is_plain(key))
             if sum(map(len, everywhere.values())) > LONGEST_HEADER:
                 raise TooLarge("An archive in the image says too much of all its files.")
             return
@@ -244,27 +251,27 @@ class _Said:
         if kind == b"x":
             if self.records is not None or self.name or self.target:
                 raise LayerMalformed(_TWICE)
-            self._take(_records(body))
+            self._take(records_of(body))
         elif kind == b"L":
             if self.name or self.records is not None:
                 raise LayerMalformed(_TWICE)
-            self.name = _text(body)
+            self.name = text_of(body)
         else:
             if self.target or self.records is not None:
                 raise LayerMalformed(_TWICE)
-            self.target = _text(body)
+            self.target = text_of(body)
 
     def _take(self, records: Iterator[tuple[bytes, bytes]]) -> None:
         self.records = {}
         offset = -1
         for key, value in records:
             if key == b"GNU.sparse.offset":
-                offset = _decimal(value)
+                offset = decimal_of(value)
             elif key == b"GNU.sparse.numbytes":
                 self.pieces = array("Q") if self.pieces is None else self.pieces
-                _add_piece(self.pieces, offset, _decimal(value))
+                add_piece(self.pieces, offset, decimal_of(value))
             elif key == b"GNU.sparse.map":
-                numbers = [_size(_decimal(one)) for one in value.split(b",")] if value else []
+                numbers = [size_of(decimal_of(one)) for one in value.split(b",")] if value else []
                 if len(numbers) % 2:
                     raise LayerMalformed
                 self.pieces = array("Q", numbers)
@@ -293,111 +300,14 @@ def _amend(member: Member, records: dict[bytes, bytes]) -> None:
         elif key == b"linkpath":
             member.target = value
         elif key == b"size":
-            member.size = _decimal(value)
+            member.size = decimal_of(value)
         elif key == b"uid":
-            member.uid = _decimal(value)
+            member.uid = decimal_of(value)
         elif key == b"gid":
-            member.gid = _decimal(value)
+            member.gid = decimal_of(value)
         elif key == b"mtime":
-            member.mtime = _seconds(value)
+            member.mtime = seconds_of(value)
     # A sparse file's real name stands apart: readers that know no holes see another one.
     member.name = records.get(b"GNU.sparse.name") or member.name
     if xattrs:
         member.xattrs = tuple(sorted(xattrs))
-
-
-def _records(body: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Lines of "length key=value", where the length counts itself."""
-    at, end = 0, len(body)
-    while at < end:
-        space = body.find(b" ", at, at + 9)
-        digits = body[at:space]
-        if space < 0 or not digits.isdigit():
-            raise LayerMalformed
-        stop = at + int(digits)
-        if stop > end or stop <= space or body[stop - 1 : stop] != b"\n":
-            raise LayerMalformed
-        key, is_pair, value = body[space + 1 : stop - 1].partition(b"=")
-        if not is_pair or not key or b"\0" in key:
-            raise LayerMalformed
-        yield key, value
-        at = stop
-
-
-def _adds_up(block: bytes) -> bool:
-    """Is the header's sum right? Adler-32's lower half is one more than the sum of bytes, modulo 65521.
-
-    Some old programs took bytes as signed.
-    """
-    field = block[148:156]
-    told = _number(field)
-    if (told + sum(field) - 8 * 32 + 1) % 65521 == zlib.adler32(block) & 0xFFFF:
-        return True
-    blanked = block[:148] + b" " * 8 + block[156:]
-    return told == sum(byte - 256 if byte > 127 else byte for byte in blanked)
-
-
-@lru_cache(1024)
-def _number(field: bytes) -> int:
-    """Octal digits, or with the first bit set the number itself in two's complement (GNU)."""
-    text = field.strip(b" \0")
-    if text.isdigit() and text.isascii():
-        try:
-            return int(text, 8)
-        except ValueError as error:
-            raise LayerMalformed from error
-    if not text:
-        return 0
-    if field[0] & 0x80:
-        sign = -(1 << 8 * len(field) - 1) * (field[0] >> 6 & 1)
-        number = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big") + sign
-        if not -(2**63) <= number < 2**63:
-            raise LayerMalformed
-        return number
-    digits, _, _ = text.partition(b"\0")
-    if digits == text:
-        raise LayerMalformed
-    return _number(digits)
-
-
-def _text(field: bytes) -> bytes:
-    return field.partition(b"\0")[0]
-
-
-def _decimal(value: bytes) -> int:
-    if not value.isdigit() or len(value) > 20:
-        raise LayerMalformed
-    return int(value)
-
-
-def _seconds(value: bytes) -> int:
-    match = _SECONDS.fullmatch(value)
-    if match is None:
-        raise LayerMalformed
-    sign, whole, part = match.groups()
-    if not sign:
-        return int(whole)
-    return -int(whole) - bool((part or b"").strip(b"0"))
-
-
-def _size(number: int) -> int:
-    if not 0 <= number <= LARGEST_FILE:
-        raise LayerMalformed("One of the image's layers has a size that no file can have.")
-    return number
-
-
-def _add_piece(pieces: "array[int]", offset: int, length: int) -> None:
-    pieces.append(_size(offset))
-    pieces.append(_size(length))
-
-
-def _check_pieces(pieces: "array[int]", size: int, stored: int) -> None:
-    """The pieces rise, lie within the file, and are what the archive holds of it."""
-    _size(size)
-    reached = held = 0
-    for at, length in zip(pieces[::2], pieces[1::2], strict=True):
-        if at < reached:
-            raise LayerMalformed
-        reached, held = at + length, held + length
-    if reached > size or held != stored:
-        raise LayerMalformed
