@@ -6,7 +6,8 @@ The image is made of this machine's own files (/usr: some 46,500 entries and 340
 an OCI layout). In turns, each in processes of its own:
 
     ours      pull from the layout, verified; unpack, verify, merge, write the disk
-    umoci     `umoci unpack`, then `mkfs.ext4 -d`, then `mksquashfs` (gzip, as it comes) of what that unpacked
+    umoci     `umoci unpack`, then of what that unpacked `mkfs.ext4 -d` (without journal and checksums: its fastest),
+              and `mksquashfs` (gzip, as it comes)
     gunzip    the layers to /dev/null: the floor
 
 Ratios are theirs ÷ ours in wall time, umoci's time counted to both file systems. The disk that we made is checked
@@ -208,9 +209,12 @@ def measure(folder: Path, pairs: int) -> dict[str, list[float]]:
         peak = max(peak, most)
         note("gunzip", timed("gunzip", "--stdout", "--force", *packed))
         note("umoci", timed("umoci", "unpack", "--image", f"{layout}:it", str(bundle)))
-        room = sum(path.lstat().st_size + 4096 for path in bundle.rglob("*")) * 5 // 4 + 2**26
+        sizes_on_ext4 = [path.lstat().st_size + 4096 for path in bundle.rglob("*")]
+        room = sum(sizes_on_ext4) * 5 // 4 + 2**26
         rootfs = str(bundle / "rootfs")
-        options = ["-q", "-F", "-i", "4096", "-d", rootfs]
+        # A root that is only read needs no journal, and without checksums this is three times as fast.
+        lean = ["-O", "^has_journal,^metadata_csum", "-N", str(2 * len(sizes_on_ext4))]
+        options = ["-q", "-F", *lean, "-d", rootfs]
         note("ext4", timed("mkfs.ext4", *options, str(ext4), f"{room // 1024}k"))
         quiet = ["-noappend", "-no-progress", "-quiet"]
         note("squashfs", timed("mksquashfs", rootfs, str(squashfs), *quiet))
