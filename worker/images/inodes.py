@@ -58,11 +58,26 @@ class Inodes:
     def __len__(self) -> int:
         return len(self.mode)
 
-    def add(self, mode: int, held: Held = None) -> int:
-        """A new inode's number; all else about it is nought."""
+    def add(
+        self,
+        mode: int,
+        held: Held = None,
+        *,
+        uid: int = 0,
+        gid: int = 0,
+        mtime: int = 0,
+        size: int = 0,
+        where: int = 0,
+        xattrs: int = 0,
+    ) -> int:
+        """A new inode's number."""
         self.mode.append(mode)
-        for column in (self.uid, self.gid, self.mtime, self.size, self.where, self.xattrs):
-            column.append(0)
+        self.uid.append(uid)
+        self.gid.append(gid)
+        self.mtime.append(mtime)
+        self.size.append(size)
+        self.where.append(where)
+        self.xattrs.append(xattrs)
         self.held.append(held)
         return len(self.mode) - 1
 
@@ -72,9 +87,6 @@ class Inodes:
         if number == len(self.attributes):
             self.attributes.append(attributes)
         return number
-
-    def is_new(self, attributes: tuple[tuple[bytes, bytes], ...]) -> bool:
-        return attributes not in self._known
 
     def folder(self, inode: int) -> Folder | None:
         """Its names, if it is a folder."""

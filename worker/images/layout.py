@@ -28,6 +28,7 @@ class Layout:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._inodes = inodes = tree.inodes
+        self._sources = [archive.fileno() for archive in tree.archives]
         count = len(inodes)
         self._at = array("Q", bytes(8 * count))
         """Where each inode lies, in bytes; _NOWHERE if no name leads to it."""
@@ -79,12 +80,13 @@ class Layout:
     def _place(self, inode: int) -> None:
         size = self._inodes.size[inode]
         head = INODE_BYTES + len(self._xattrs(inode))
+        tail = size % BLOCK
         self._data[inode] = self._blocks
         if self._is_sparse(inode):
             chunks = self._chunks[inode] = self._plan_chunks(inode)
             head += 4 * len(chunks)
-        elif self._is_inline(inode):
-            head += size % BLOCK
+        elif 0 < tail <= BLOCK - head:
+            head += tail
             self._blocks += size // BLOCK
         else:
             self._blocks += -(-size // BLOCK)
@@ -96,10 +98,6 @@ class Layout:
     def _is_sparse(self, inode: int) -> bool:
         held = self._inodes.held[inode]
         return isinstance(held, array) and self._inodes.size[inode] >= _SPARSE_FROM
-
-    def _is_inline(self, inode: int) -> bool:
-        tail = self._inodes.size[inode] % BLOCK
-        return 0 < tail <= BLOCK - INODE_BYTES - len(self._xattrs(inode))
 
     def _xattrs(self, inode: int) -> bytes:
         number = self._inodes.xattrs[inode]
@@ -143,19 +141,22 @@ class Layout:
         mode, size = inodes.mode[inode], inodes.size[inode]
         kind = stat.S_IFMT(mode)
         xattrs = self._xattrs(inode)
-        is_inline = self._is_inline(inode)
+        is_inline = 0 < size % BLOCK <= BLOCK - INODE_BYTES - len(xattrs)
         first = self._room.end // BLOCK + self._data[inode]
         layout, data, tail = erofs.INLINE if is_inline else erofs.PLAIN, first, b""
+        ends = size - size % BLOCK if is_inline else size
         if kind == stat.S_IFREG:
             if inode in self._chunks:
                 layout, data = erofs.CHUNKS, erofs.chunk_bits(size) - erofs.BLOCK_BITS
                 tail = self._write_chunks(inode, fd, base)
+            elif inodes.held[inode] is None and size <= _BUFFERED:
+                held = _read(*self._source(inode), size)
+                _write_at(fd, held[:ends], base + first * BLOCK)
+                tail = held[ends:]
             else:
-                ends = size - size % BLOCK if is_inline else size
                 tail = self._write_file(inode, ends, fd, base + first * BLOCK)
         elif kind in (stat.S_IFDIR, stat.S_IFLNK):
             held = self._folder(inode) if kind == stat.S_IFDIR else inodes.target(inode)
-            ends = size - size % BLOCK if is_inline else size
             _write_at(fd, held[:ends], base + first * BLOCK)
             tail = held[ends:]
         else:
@@ -216,10 +217,14 @@ class Layout:
                 done += part
         return b"".join(number.to_bytes(4, "little") for number in numbers)
 
+    def _source(self, inode: int) -> tuple[int, int]:
+        """Where a file's data lie: (descriptor, offset)."""
+        archive, offset = archive_of(self._inodes.where[inode])
+        return self._sources[archive], offset
+
     def _stored(self, inode: int) -> Iterator[tuple[int, int, int, int]]:
         """Pieces of a file: (descriptor, where in it, where in the file, length), in bytes."""
-        archive, offset = archive_of(self._inodes.where[inode])
-        source = self._tree.archives[archive].fileno()
+        source, offset = self._source(inode)
         pieces = self._inodes.pieces(inode)
         for at, length in zip(pieces[::2], pieces[1::2], strict=True):
             yield source, offset, at, length

@@ -46,6 +46,7 @@ _KINDS: Final = {
     b"6": stat.S_IFIFO,
 }
 _EXTENSIONS: Final = b"LKxg"
+_NO_DEVICE: Final = (0, 0)
 _NO_XATTRS: Final[tuple[tuple[bytes, bytes], ...]] = ()
 
 
@@ -142,17 +143,17 @@ class _Reader:
             raise LayerMalformed
         is_device = kind in b"34"
         member = Member(
-            name=said.name or name,
-            mode=form | permissions & 0o7777,
-            uid=number_of(uid),
-            gid=number_of(gid),
-            mtime=number_of(mtime),
-            size=number_of(size),
-            target=said.target or target,
-            device=(number_of(major), number_of(minor)) if is_device else (0, 0),
-            xattrs=_NO_XATTRS,
-            offset=0,
-            pieces=None,
+            said.name or name,
+            form | permissions & 0o7777,
+            number_of(uid),
+            number_of(gid),
+            number_of(mtime),
+            number_of(size),
+            said.target or target,
+            (number_of(major), number_of(minor)) if is_device else _NO_DEVICE,
+            _NO_XATTRS,
+            0,
+            None,
         )
         records = said.records
         if self._everywhere:

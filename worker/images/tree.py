@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 from worker.images.attributes import kept
 from worker.images.deadline import Deadline
 from worker.images.errors import LayerMalformed, TooLarge
-from worker.images.inodes import Folder, Inodes, entry, inode_of, layer_of, place
+from worker.images.inodes import Folder, Held, Inodes, entry, inode_of, layer_of, place
 from worker.images.records import Limits
 from worker.images.tar import Member, members
 
@@ -26,7 +26,6 @@ _RESERVED: Final = b".wh..wh."
 _MOST_IDS: Final = 2**32 - 2
 _FAR: Final = 2**34 - 1
 """Seconds from 1970, either way: the year 2514, what ext4 could hold."""
-_PERMISSIONS: Final = 0o7777
 _NEW_FOLDER: Final = stat.S_IFDIR | 0o755
 
 
@@ -104,36 +103,42 @@ class Tree:
 
     def _made_of(self, member: Member, archive: int) -> int:
         """A new inode, as the member says."""
-        kind = stat.S_IFMT(member.mode)
-        if kind == stat.S_IFDIR:
-            inode = self.inodes.add(kind, {})
-        elif kind == stat.S_IFREG:
-            inode = self.inodes.add(kind, member.pieces)
-            self.inodes.size[inode] = member.size
-            self.inodes.where[inode] = place(archive, member.offset)
+        mode = member.mode
+        kind = stat.S_IFMT(mode)
+        held: Held = None
+        size = where = 0
+        if kind == stat.S_IFREG:
+            held, size, where = member.pieces, member.size, place(archive, member.offset)
+        elif kind == stat.S_IFDIR:
+            held = {}
         elif kind == stat.S_IFLNK:
-            if not 0 < len(member.target) <= LONGEST_TARGET:
-                raise LayerMalformed("One of the image's layers has a link without a target.")
-            _components(member.target)
-            inode = self.inodes.add(kind, member.target)
-            self.inodes.size[inode] = len(member.target)
+            held, size = _target(member), len(member.target)
+            mode |= 0o777  # Linux knows no other
         else:
-            inode = self.inodes.add(kind)
-            self.inodes.where[inode] = _device(*member.device)
-        self._describe(inode, member)
-        if kind == stat.S_IFLNK:
-            self.inodes.mode[inode] = kind | 0o777  # Linux knows no other
-        return inode
+            where = _device(*member.device)
+        _check_owner(member)
+        return self.inodes.add(
+            mode,
+            held,
+            uid=member.uid,
+            gid=member.gid,
+            mtime=_time(member),
+            size=size,
+            where=where,
+            xattrs=self._attributes(member),
+        )
 
     def _describe(self, inode: int, member: Member) -> None:
-        """Owner, mode, time and attributes. Names of owners are the image's own affair: dropped."""
-        if not (0 <= member.uid <= _MOST_IDS and 0 <= member.gid <= _MOST_IDS):
-            raise LayerMalformed("One of the image's layers has an owner that no file can have.")
+        """A folder's owner, mode, time and attributes, anew."""
+        _check_owner(member)
         inodes = self.inodes
         inodes.mode[inode] = member.mode
         inodes.uid[inode], inodes.gid[inode] = member.uid, member.gid
-        inodes.mtime[inode] = min(max(-_FAR, member.mtime), _FAR)
-        inodes.xattrs[inode] = inodes.intern(kept(member.xattrs)) if member.xattrs else 0
+        inodes.mtime[inode] = _time(member)
+        inodes.xattrs[inode] = self._attributes(member)
+
+    def _attributes(self, member: Member) -> int:
+        return self.inodes.intern(kept(member.xattrs)) if member.xattrs else 0
 
     def _linked(self, member: Member) -> int:
         """What a hard link leads to. A symbolic link at the end of its path is not followed."""
@@ -256,6 +261,23 @@ def _parts(path: bytes) -> list[bytes]:
         else:
             parts.append(name)
     return parts
+
+
+def _target(member: Member) -> bytes:
+    if not 0 < len(member.target) <= LONGEST_TARGET:
+        raise LayerMalformed("One of the image's layers has a link without a target.")
+    _components(member.target)
+    return member.target
+
+
+def _time(member: Member) -> int:
+    return min(max(-_FAR, member.mtime), _FAR)
+
+
+def _check_owner(member: Member) -> None:
+    """Names of owners are the image's own affair, and dropped; numbers have to be some."""
+    if not (0 <= member.uid <= _MOST_IDS and 0 <= member.gid <= _MOST_IDS):
+        raise LayerMalformed("One of the image's layers has an owner that no file can have.")
 
 
 def _device(major: int, minor: int) -> int:
