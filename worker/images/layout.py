@@ -36,7 +36,6 @@ class Layout:
         """The first block of its data, counted from the end of the metadata."""
         self._links = array("I", bytes(4 * count))
         self._parents: dict[int, int] = {0: 0}
-        self._chunks: dict[int, list[int]] = {}
         self._room = MetadataRoom(first_block=1)
         self._blocks = 0
         self._place_all()
@@ -55,7 +54,6 @@ class Layout:
         waiting = [0]
         while waiting:
             above = waiting.pop()
-            self._tree.deadline.check()
             for value in (self._inodes.folder(above) or {}).values():
                 inode = inode_of(value)
                 is_folder = self._inodes.folder(inode) is not None
@@ -66,6 +64,7 @@ class Layout:
                     waiting.append(inode)
                 self._links[inode] += 1 + is_folder
                 if self._at[inode] == _NOWHERE:
+                    self._tree.deadline.check()
                     self._place(inode)
 
     def _sort(self, inode: int) -> None:
@@ -83,8 +82,9 @@ class Layout:
         tail = size % BLOCK
         self._data[inode] = self._blocks
         if self._is_sparse(inode):
-            chunks = self._chunks[inode] = self._plan_chunks(inode)
+            chunks, blocks = self._chunks(inode)
             head += 4 * len(chunks)
+            self._blocks += blocks
         elif 0 < tail <= BLOCK - head:
             head += tail
             self._blocks += size // BLOCK
@@ -103,18 +103,21 @@ class Layout:
         number = self._inodes.xattrs[inode]
         return erofs.xattr_data(self._inodes.attributes[number]) if number else b""
 
-    def _plan_chunks(self, inode: int) -> list[int]:
-        """The first block of each chunk of a sparse file, or NO_BLOCK of one that is all hole."""
+    def _chunks(self, inode: int) -> tuple["array[int]", int]:
+        """The first block of each chunk of a sparse file, counted from its first; and how many blocks it has.
+
+        A chunk that is all hole has NO_BLOCK. Not kept: maps may be many and long.
+        """
         size = self._inodes.size[inode]
         bits = erofs.chunk_bits(size)
-        chunks = [erofs.NO_BLOCK] * (-(-size >> bits) if size else 0)
+        chunks, blocks = array("I", [erofs.NO_BLOCK]) * -(-size >> bits), 0
         pieces = self._inodes.pieces(inode)
         for at, length in zip(pieces[::2], pieces[1::2], strict=True):
             for number in range(at >> bits, (at + length - 1 >> bits) + 1) if length else ():
                 if chunks[number] == erofs.NO_BLOCK:
-                    chunks[number] = self._blocks
-                    self._blocks += -(-min(1 << bits, size - (number << bits)) // BLOCK)
-        return chunks
+                    chunks[number] = blocks
+                    blocks += -(-min(1 << bits, size - (number << bits)) // BLOCK)
+        return chunks, blocks
 
     # ----------------------------------------------------------------------------------------- writing
 
@@ -146,9 +149,9 @@ class Layout:
         layout, data, tail = erofs.INLINE if is_inline else erofs.PLAIN, first, b""
         ends = size - size % BLOCK if is_inline else size
         if kind == stat.S_IFREG:
-            if inode in self._chunks:
+            if self._is_sparse(inode):
                 layout, data = erofs.CHUNKS, erofs.chunk_bits(size) - erofs.BLOCK_BITS
-                tail = self._write_chunks(inode, fd, base)
+                tail = self._write_chunks(inode, first, fd, base)
             elif inodes.held[inode] is None and size <= _BUFFERED:
                 held = _read(*self._source(inode), size)
                 _write_at(fd, held[:ends], base + first * BLOCK)
@@ -200,14 +203,13 @@ class Layout:
                 tail[at + ahead - ends : at + length - ends] = rest
         return bytes(tail)
 
-    def _write_chunks(self, inode: int, fd: int, base: int) -> bytes:
-        """Write a sparse file's pieces; the map of its chunks."""
+    def _write_chunks(self, inode: int, first: int, fd: int, base: int) -> bytes:
+        """Write a sparse file's pieces, from block `first` on; the map of its chunks."""
         bits = erofs.chunk_bits(self._inodes.size[inode])
-        start = self._room.end // BLOCK
-        numbers = array(
-            "I",
-            (one if one == erofs.NO_BLOCK else start + one for one in self._chunks[inode]),
-        )
+        numbers, _ = self._chunks(inode)
+        for number, block in enumerate(numbers):
+            if block != erofs.NO_BLOCK:
+                numbers[number] = first + block
         for source, offset, at, length in self._stored(inode):
             done = 0
             while done < length:
