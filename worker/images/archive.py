@@ -22,8 +22,8 @@ _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE: Final = b"\x2a\x4d\x18"
 _ISAL_ERROR: Final = cast("type[Exception]", isal_zlib.IsalError)
-_ZSTD_WINDOW: Final = 8 * MIB
-"""What RFC 8878 asks every reader to take; each reader holds as much in memory."""
+_ZSTD_WINDOW: Final = 32 * MIB
+"""RFC 8878 asks readers for 8 MiB at least, and writers may use more. Each reader holds as much in memory."""
 
 
 class Room:
