@@ -4,9 +4,11 @@ Every reader takes the variable's name and says its type; a value that does not 
 names the variable. `SEEN` keeps what was read, so that a test can hold it against docs/settings.md.
 """
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -69,6 +71,29 @@ def envint(name: str, default: int) -> int:
     except ValueError:
         message = f"{name} is {value!r}, but must be a whole number"
         raise ImproperlyConfigured(message) from None
+
+
+def envamounts(name: str, known: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """A JSON object of objects: for whom ("*": everybody), how much of what.
+
+    `known` has the names of amounts, each with the most it may be; all are whole numbers from 1 on.
+    """
+    text = envstr(name, "") or "{}"
+    try:
+        found = json.loads(text)
+        for amounts in found.values():
+            for word, amount in amounts.items():
+                if word not in known or type(amount) is not int or not 1 <= amount <= known[word]:
+                    message = (
+                        f"{name} has {word!r}: {amount!r}; known are, with the most each may be: "
+                    )
+                    raise ImproperlyConfigured(
+                        message + ", ".join(f"{one} {most}" for one, most in known.items())
+                    )
+    except (ValueError, AttributeError):
+        message = f'{name} must be JSON such as {{"*": {{"{next(iter(known))}": 1}}}}'
+        raise ImproperlyConfigured(message) from None
+    return cast("dict[str, dict[str, int]]", found)
 
 
 def envsecret(name: str, default: str = "") -> str:

@@ -15,7 +15,7 @@ from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
 
-from hosting.env import envbool, envchoice, envint, envlist, envsecret, envstr
+from hosting.env import envamounts, envbool, envchoice, envint, envlist, envsecret, envstr
 from hosting.logs import logging_config
 
 # So that `ModelAdmin[Tenant]` is more than a type checker's word.
@@ -251,6 +251,12 @@ IMAGE_SPOOL = envstr("IMAGE_SPOOL", "/var/tmp")
 IMAGE_ALLOWED_NETWORKS = envlist("IMAGE_ALLOWED_NETWORKS")
 IMAGE_PLAIN_HTTP_REGISTRIES = envlist("IMAGE_PLAIN_HTTP_REGISTRIES")
 IMAGE_CERTIFICATES = envstr("IMAGE_CERTIFICATES", "")
+IMAGE_LIMITS = envamounts(
+    "IMAGE_LIMITS",
+    {"bytes": 2**44, "entries": 2**26, "ratio": 10**6, "depth": 500, "minutes": 24 * 60},
+)
+# What makes root disks boot by themselves; empty: the pool starts kernels directly.
+GUEST_BOOT = envstr("GUEST_BOOT", "")
 for _network in IMAGE_ALLOWED_NETWORKS:
     try:
         ip_network(_network)

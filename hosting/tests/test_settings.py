@@ -54,6 +54,11 @@ def test_production_is_the_default_and_starts_when_all_is_given() -> None:
         ({"DATABASE_URL": None}, "DATABASE_URL is absent"),
         ({"ENVIRONMENT": "prod"}, "ENVIRONMENT is 'prod'"),
         ({"IMAGE_ALLOWED_NETWORKS": "10.0.0.1/8"}, "IMAGE_ALLOWED_NETWORKS: 10.0.0.1/8 has host"),
+        ({"IMAGE_LIMITS": "much"}, "IMAGE_LIMITS must be JSON"),
+        ({"IMAGE_LIMITS": "[]"}, "IMAGE_LIMITS must be JSON"),
+        ({"IMAGE_LIMITS": '{"*": {"bits": 1}}'}, "IMAGE_LIMITS has 'bits': 1"),
+        ({"IMAGE_LIMITS": '{"acme": {"depth": 501}}'}, "depth 500"),
+        ({"IMAGE_LIMITS": '{"acme": {"bytes": true}}'}, "IMAGE_LIMITS has 'bytes': True"),
     ],
     ids=str,
 )

@@ -1,23 +1,25 @@
 """From an image to a root disk. Each format, and each change of its bytes, is a builder of its own name.
 
-docs/design/0003-root-disk-as-tar.md says why the first one is what it is.
+docs/design/0007-root-file-system.md says why disks are what they are.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol
 
-from worker.images.archive import unpack
+from worker.images.archive import Room, unpack
 from worker.images.deadline import Deadline
-from worker.images.errors import TooLarge
-from worker.images.merged import archive_of
+from worker.images.disk import BootFiles, disk_size, root_at, write_around
+from worker.images.layout import Layout
 from worker.images.records import MIB, Descriptor, Layer, Limits, Resolved, RootDisk
 from worker.images.spool import Spool, full_is_told
 from worker.images.tree import Tree
 
-BLOCK_BYTES: Final = 4096
-"""Holes are as fine as this; the archive of a "tar-1" disk begins at the second block."""
+_UNPACKING: Final = 2
+"""Layers at a time; each has two threads, which leave Python's lock most of the time."""
 
 
 class Blobs(Protocol):
@@ -43,22 +45,32 @@ class Builder(Protocol):
         ...
 
 
-class TarDisk:
-    """ "tar-1": one block that says so, then the merged files as one tar archive, then zeros to the MiB."""
+@dataclass(frozen=True)
+class ErofsDisk:
+    """ "erofs-1": a GUID partition table, boot files if there are any, and the merged files as EROFS."""
 
-    name: Final = "tar-1"
+    boot: BootFiles | None = None
+
+    @property
+    def name(self) -> str:
+        return f"erofs-1+{self.boot.version}" if self.boot else "erofs-1"
 
     def build(
         self, image: Resolved, blobs: Blobs, target: BinaryIO, spool: Spool, limits: Limits
     ) -> RootDisk:
-        with ExitStack() as stack:
-            tree = merge(image.layers, blobs, spool, limits, stack)
-            disk = DiskWriter(target, limits, tree.deadline)
-            with full_is_told():
-                disk.write(tar_disk_head())
-                for piece in archive_of(tree):
-                    disk.write(piece)
-                return disk.finish(self.name)
+        identity = _identity(image.layers)
+        with ExitStack() as stack, full_is_told():
+            layout = Layout(merge(image.layers, blobs, spool, limits, stack))
+            size = disk_size(self.boot, layout.size)
+            target.truncate(size)
+            write_around(target, self.boot, layout.size, identity)
+            layout.write(target, root_at(self.boot), identity)
+        return RootDisk(size, self.name)
+
+
+def _identity(layers: Iterable[Layer]) -> bytes:
+    """16 bytes that stand for the files: the same for the same layers, however they are packed."""
+    return hashlib.sha256("\n".join(layer.diff_id for layer in layers).encode()).digest()[:16]
 
 
 def merge(
@@ -66,70 +78,36 @@ def merge(
 ) -> Tree:
     """Pull and unpack the layers into the spool and put them upon each other.
 
-    The tree reads file contents from the spool, so it is good until `stack` is closed.
+    While one is pulled, others are unpacked. The tree reads file contents from the spool, so it is good
+    until `stack` is closed.
     """
-    tree = Tree(limits, Deadline(limits.duration))
+    deadline = Deadline(limits.duration)
+    room = Room(limits)
+    layers = tuple(layers)
     archives: dict[str, BinaryIO] = {}
-    left = limits.unpacked_bytes
+
+    def unpacked(layer: Layer, packed: BinaryIO, archive: BinaryIO) -> None:
+        with packed:  # given back as soon as it is of no more use
+            unpack(layer, packed, archive, limits, room, deadline)
+
+    with ThreadPoolExecutor(_UNPACKING) as pool, deadline.over_on_error():
+        under_way: list[Future[None]] = []
+        for layer in layers:
+            if layer.diff_id in archives:
+                continue
+            packed = stack.enter_context(spool.file())
+            archive = archives[layer.diff_id] = stack.enter_context(spool.file())
+            blobs.pull(layer.blob, packed)
+            under_way.append(pool.submit(unpacked, layer, packed, archive))
+            for one in under_way:
+                if one.done():
+                    one.result()  # no more is pulled when one is bad
+        for one in wait(under_way, return_when=FIRST_EXCEPTION).done:
+            one.result()
+    tree = Tree(limits, deadline)
     for layer in layers:
-        if layer.diff_id not in archives:
-            archive = stack.enter_context(spool.file())
-            with spool.file() as packed:
-                blobs.pull(layer.blob, packed)
-                left -= unpack(layer, packed, archive, limits, left, tree.deadline)
-            archives[layer.diff_id] = archive
         tree.apply(archives[layer.diff_id])
     return tree
-
-
-def tar_disk_head() -> bytes:
-    """The first block: lines of text, then zeros."""
-    text = f"bulkhead-root 1\nformat tar\noffset {BLOCK_BYTES}\n"
-    return text.encode().ljust(BLOCK_BYTES, b"\0")
-
-
-class DiskWriter:
-    """Writes a disk from its first byte to its last: counted, hashed, and sparse."""
-
-    def __init__(self, target: BinaryIO, limits: Limits, deadline: Deadline) -> None:
-        self._target = target
-        self._limits = limits
-        self._deadline = deadline
-        self._check = hashlib.sha256()
-        self._size = 0
-        self._waiting = bytearray()
-
-    def write(self, piece: bytes) -> None:
-        """Raises TooLarge, TookTooLong."""
-        self._deadline.check()
-        self._size += len(piece)
-        if self._size > self._limits.disk_bytes:
-            raise TooLarge(f"The image's files are larger than {self._limits.disk_bytes} bytes.")
-        self._check.update(piece)
-        self._waiting += piece
-        whole = len(self._waiting) - len(self._waiting) % BLOCK_BYTES
-        if whole >= MIB:
-            self._flush(whole)
-
-    def finish(self, builder: str) -> RootDisk:
-        """Zeros up to the next whole MiB. What was written is in the file when this returns."""
-        padding = -self._size % MIB
-        self._check.update(bytes(padding))
-        self._waiting += bytes(padding)
-        self._size += padding
-        self._flush(len(self._waiting))
-        self._target.truncate(self._size)
-        self._target.flush()
-        return RootDisk(self._size, self._check.hexdigest(), builder)
-
-    def _flush(self, length: int) -> None:
-        for start in range(0, length, BLOCK_BYTES):
-            block = self._waiting[start : start + BLOCK_BYTES]
-            if block.count(0) == len(block):
-                self._target.seek(len(block), 1)
-            else:
-                self._target.write(block)
-        del self._waiting[:length]
 
 
 def disk_pieces(disk: BinaryIO, size_bytes: int) -> Iterator[tuple[int, bytes]]:
@@ -142,7 +120,3 @@ def disk_pieces(disk: BinaryIO, size_bytes: int) -> Iterator[tuple[int, bytes]]:
         piece = disk.read(min(MIB, size_bytes - offset))
         if piece.count(0) != len(piece):
             yield offset, piece
-
-
-CURRENT: Final[Builder] = TarDisk()
-"""What new images are built with."""

@@ -1,7 +1,8 @@
 """A point in time after which an image is given up for now."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from worker.images.errors import TookTooLong
@@ -24,3 +25,12 @@ class Deadline:
     def check(self) -> None:
         """Raises TookTooLong when it is over."""
         self.remaining()
+
+    @contextmanager
+    def over_on_error(self) -> Iterator[None]:
+        """Whoever else works under this deadline ends soon when the `with` is left by an error."""
+        try:
+            yield
+        except BaseException:
+            self._end = self._clock()
+            raise

@@ -1,11 +1,14 @@
 """What workflows hold: images by name, and root disks of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import BinaryIO, Self
 
 from django.conf import settings
 
 from worker.images import builders
+from worker.images.disk import BootFiles
 from worker.images.reach import Reach
 from worker.images.records import Credentials, Limits, Platform, Resolved, RootDisk
 from worker.images.reference import Reference
@@ -19,7 +22,9 @@ class Images:
 
     spool: Spool
     reach: Reach = field(default_factory=Reach)
-    builder: builders.Builder = builders.CURRENT
+    builder: builders.Builder = field(default_factory=builders.ErofsDisk)
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    """By tenant's slug; "*" for those that are not named."""
 
     @classmethod
     def by_settings(cls) -> Self:
@@ -29,7 +34,15 @@ class Images:
             plain_http=settings.IMAGE_PLAIN_HTTP_REGISTRIES,
             ca_file=settings.IMAGE_CERTIFICATES or None,
         )
-        return cls(Spool(settings.IMAGE_SPOOL), reach)
+        boot = BootFiles.of(Path(settings.GUEST_BOOT)) if settings.GUEST_BOOT else None
+        given: dict[str, dict[str, int]] = settings.IMAGE_LIMITS
+        everybody = given.get("*", {})
+        limits = {name: Limits.of({**everybody, **amounts}) for name, amounts in given.items()}
+        return cls(Spool(settings.IMAGE_SPOOL), reach, builders.ErofsDisk(boot), limits)
+
+    def limits_of(self, tenant: str) -> Limits:
+        """Those of the tenant with this slug; of an image that is everybody's, with "" for a slug."""
+        return self.limits.get(tenant) or self.limits.get("*") or Limits()
 
     def resolve(
         self,

@@ -1,8 +1,9 @@
 """What is said of an image: immutable records, the same for every registry and every builder."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, Self
 
 from worker.images.reference import Reference
 
@@ -98,11 +99,24 @@ class Limits:
     ratio: int = 200
     """A layer's archive may be so many times its compressed size, past the first 16 MiB."""
     entries: int = 1_000_000
-    """Archive members of all layers."""
+    """Archive members of all layers; 128 bytes of name, link target and attributes are one more."""
     depth: int = 128
     """Folders in folders."""
     disk_bytes: int = 32 * GIB
     duration: timedelta = timedelta(minutes=20)
+
+    @classmethod
+    def of(cls, amounts: Mapping[str, int]) -> Self:
+        """As the setting IMAGE_LIMITS names them: bytes, entries, ratio, depth, minutes; each may be absent."""
+        given: dict[str, Any] = {
+            name: amounts[name] for name in ("entries", "ratio", "depth") if name in amounts
+        }
+        if "bytes" in amounts:
+            for name in ("pulled_bytes", "unpacked_bytes", "disk_bytes"):
+                given[name] = amounts["bytes"]
+        if "minutes" in amounts:
+            given["duration"] = timedelta(minutes=amounts["minutes"])
+        return cls(**given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +124,6 @@ class RootDisk:
     """A root disk that a builder wrote."""
 
     size_bytes: int
-    """A multiple of one MiB."""
-    sha256: str
-    """Of the whole disk, holes read as zeros; 64 hexadecimal digits."""
+    """A multiple of two MiB."""
     builder: str
-    """Format and version, e.g. "tar-1". Same image and builder: same bytes."""
+    """Format and version, e.g. "erofs-1". Same image and builder: same bytes."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -13,7 +12,7 @@ from hosting import labels
 from hosting.catalog.models import GoldenDisk, Image
 from hosting.catalog.tests.makers import make_digest
 from hosting.operations.models import Operation
-from worker.images import ImageConfig, ImageError, Reference, Resolved, RootDisk
+from worker.images import ImageConfig, ImageError, Limits, Reference, Resolved, RootDisk
 from worker.tests.case import Case
 from worker.tests.support import run_to_end
 from worker.tests.worlds import REGISTRY, World
@@ -40,20 +39,26 @@ class FakeImages:
     digest: str = field(default_factory=make_digest)
     fails_with: list[ImageError] = field(default_factory=list)
     built: int = 0
+    asked_for: list[str] = field(default_factory=list)
+    """Whose limits were asked for."""
     builder = _Builder()
     spool = _Spool()
 
-    def resolve(self, reference: Reference) -> Resolved:
+    def limits_of(self, tenant: str) -> Limits:
+        self.asked_for.append(tenant)
+        return Limits()
+
+    def resolve(self, reference: Reference, *, limits: Limits) -> Resolved:
         self._fail()
         config = ImageConfig(cmd=("/bin/serve",), env=("A=b",))
         return Resolved(reference.pinned(self.digest), self.digest, config, ())
 
-    def build(self, image: Resolved, target: BinaryIO) -> RootDisk:
+    def build(self, image: Resolved, target: BinaryIO, *, limits: Limits) -> RootDisk:
         self._fail()
         content = image.digest.encode().ljust(2**20, b"\0")
         target.write(content)
         self.built += 1
-        return RootDisk(len(content), sha256(content).hexdigest(), BUILDER)
+        return RootDisk(len(content), BUILDER)
 
     def _fail(self) -> None:
         if self.fails_with:

@@ -124,3 +124,8 @@ def test_a_disk_that_another_image_needs_stays() -> None:
     run_to_end(case.operation, case.hypervisor)
     assert len(case.disks()) == 1
     assert GoldenDisk.objects.all().ready().filter(digest=case.images.digest).exists()
+
+
+def test_an_image_is_built_within_its_tenants_limits(case: ImportImageCase) -> None:
+    run_to_end(case.operation, case.hypervisor)
+    assert set(case.images.asked_for) == {case.world.tenant.slug}

@@ -50,7 +50,7 @@ def begin(image: Image, facts: Facts) -> Outcome:
     if pool is None:
         return Wait(LOOK_AGAIN, "No pool has shared storage.")
     Image.objects.filter(pk=image.pk).update(pool=pool)
-    return Next(resolve)
+    return Next(resolve, tenant=image.tenant.slug if image.tenant else "")
 
 
 def _pools() -> QuerySet[Pool]:
@@ -66,7 +66,8 @@ def resolve(image: Image, facts: Facts, hypervisor: Hypervisor) -> Outcome:
         reference = Reference.parse(image.reference)
         if "digest" in facts:
             reference = reference.pinned(facts["digest"])
-        found = find_images().resolve(reference)
+        images = find_images()
+        found = images.resolve(reference, limits=images.limits_of(facts.get("tenant", "")))
     except InvalidReference as wrong:
         return Failed("invalid_reference", str(wrong))
     except ImageRefused as refused:
@@ -124,8 +125,10 @@ def _find(facts: Facts, hypervisor: Hypervisor) -> VdiRecord | None:
 
 def _build(facts: Facts, hypervisor: Hypervisor, partly: VdiRecord | None) -> VdiRecord:
     images = find_images()
+    limits = images.limits_of(facts.get("tenant", ""))
     with images.spool.file() as file:
-        root = images.build(images.resolve(Reference.parse(facts["pinned"])), file)
+        image = images.resolve(Reference.parse(facts["pinned"]), limits=limits)
+        root = images.build(image, file, limits=limits)
         if partly is not None:
             hypervisor.destroy_vdi(partly.uuid)
         name = labels.image_name(facts["digest"], facts["builder"])

@@ -9,6 +9,14 @@ from deploy.lab.registry.build import Store, demonstration
 from deploy.lab.registry.faults import Faults
 from deploy.lab.registry.server import serving
 from worker.images import Images, Reach, Reference, Spool
+from worker.images.tests.crafting import OPEN
+
+
+@pytest.fixture(autouse=True)
+def _close_spooled() -> Iterator[None]:
+    yield
+    while OPEN:
+        OPEN.pop().close()
 
 
 @pytest.fixture(scope="session")

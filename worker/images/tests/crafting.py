@@ -3,16 +3,18 @@
 import gzip
 import hashlib
 import io
+import os
 import tarfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from worker.images.builders import BLOCK_BYTES, CURRENT
+from worker.images.builders import ErofsDisk
 from worker.images.deadline import Deadline
+from worker.images.disk import BootFiles
+from worker.images.inodes import inode_of
 from worker.images.records import Descriptor, ImageConfig, Layer, Limits, Resolved, RootDisk
 from worker.images.reference import Reference
 from worker.images.spool import Spool
@@ -69,16 +71,41 @@ def sha256(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+OPEN: list[BinaryIO] = []
+"""What a test's spooled() gave; closed when the test is over."""
+
+
+def spooled(archive: bytes) -> BinaryIO:
+    """The archive in a file, as a spool has it."""
+    file = os.fdopen(os.memfd_create("layer"), "w+b")
+    OPEN.append(file)
+    file.write(archive)
+    file.flush()
+    return file
+
+
 def tree_of(*layers: bytes, limits: Limits | None = None) -> Tree:
     tree = Tree(limits or Limits(), NEVER)
     for layer in layers:
-        tree.apply(io.BytesIO(layer))
+        tree.apply(spooled(layer))
     return tree
+
+
+def walk(tree: Tree) -> dict[str, int]:
+    """Each name with its inode's number, folders before what is in them, else in the order of their bytes."""
+    found: dict[str, int] = {}
+    waiting = [(b"", 0)]
+    while waiting:
+        path, inode = waiting.pop()
+        found[os.fsdecode(path)] = inode
+        for name, value in sorted((tree.inodes.folder(inode) or {}).items(), reverse=True):
+            waiting.append((path + b"/" * bool(path) + name, inode_of(value)))
+    return found
 
 
 def paths(*layers: bytes) -> list[str]:
     """Every name in the merged image but the root's."""
-    return [path for path, _ in tree_of(*layers).walk()][1:]
+    return list(walk(tree_of(*layers)))[1:]
 
 
 @dataclass
@@ -101,19 +128,25 @@ def image_of(layers: Iterable[Layer]) -> Resolved:
     return Resolved(Reference("r.example", "a", None, digest), digest, ImageConfig(), tuple(layers))
 
 
-def build(spool: Path, *archives: bytes, limits: Limits | None = None) -> tuple[RootDisk, bytes]:
+def build(
+    spool: Path, *archives: bytes, limits: Limits | None = None, boot: BootFiles | None = None
+) -> tuple[RootDisk, bytes]:
     """The disk of these layers, and its bytes."""
     shelf = Shelf()
-    image = image_of([shelf.put(archive) for archive in archives])
+    return build_of(spool, shelf, [shelf.put(one) for one in archives], limits=limits, boot=boot)
+
+
+def build_of(
+    spool: Path,
+    shelf: Shelf,
+    layers: Iterable[Layer],
+    *,
+    limits: Limits | None = None,
+    boot: BootFiles | None = None,
+) -> tuple[RootDisk, bytes]:
     with Spool(spool).file() as target:
-        disk = CURRENT.build(image, shelf, target, Spool(spool), limits or Limits())
+        disk = ErofsDisk(boot).build(
+            image_of(layers), shelf, target, Spool(spool), limits or Limits()
+        )
         target.seek(0)
         return disk, target.read()
-
-
-@contextmanager
-def unpacked(disk: bytes) -> Iterator[tarfile.TarFile]:
-    """The archive on a "tar-1" disk, as any reader of tar sees it."""
-    archive = io.BytesIO(disk[BLOCK_BYTES:])
-    with tarfile.open(fileobj=archive, errors="surrogateescape") as reader:
-        yield reader
