@@ -1,16 +1,22 @@
 """What workflows hold: images by name, and root disks of them."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
 from typing import BinaryIO, Self
 
 from django.conf import settings
 
 from worker.images import builders
+from worker.images.cache import BlobCache
+from worker.images.gates import Gates
+from worker.images.mirrors import Mirrors
+from worker.images.proxy import Proxy
 from worker.images.reach import Reach
-from worker.images.records import Credentials, Limits, Platform, Resolved, RootDisk
+from worker.images.records import GIB, MIB, Credentials, Limits, Platform, Resolved, RootDisk
 from worker.images.reference import Reference
-from worker.images.registry import Repository
-from worker.images.spool import Spool
+from worker.images.registry import Repository, Ways
+from worker.images.spool import Spool, private_folder
 
 
 @dataclass(frozen=True)
@@ -20,16 +26,17 @@ class Images:
     spool: Spool
     reach: Reach = field(default_factory=Reach)
     builder: builders.Builder = builders.CURRENT
+    ways: Ways = field(default_factory=Ways)
 
     @classmethod
     def by_settings(cls) -> Self:
-        """As the operator set it: IMAGE_* in docs/settings.md."""
+        """As the operator set it: IMAGE_* in docs/settings.md. Raises ValueError, OSError."""
         reach = Reach.parse(
             allowed=settings.IMAGE_ALLOWED_NETWORKS,
             plain_http=settings.IMAGE_PLAIN_HTTP_REGISTRIES,
             ca_file=settings.IMAGE_CERTIFICATES or None,
         )
-        return cls(Spool(settings.IMAGE_SPOOL), reach)
+        return cls(Spool(settings.IMAGE_SPOOL), reach, ways=ways_by_settings())
 
     def resolve(
         self,
@@ -44,7 +51,9 @@ class Images:
         Resolving `Resolved.reference` again gives the same, so a later step needs only that text.
         Raises ImageRefused, ImageUnavailable.
         """
-        with Repository(reference, credentials, self.reach, limits or Limits()) as repository:
+        with Repository(
+            reference, credentials, self.reach, limits or Limits(), self.ways
+        ) as repository:
             return repository.resolve(platform or Platform())
 
     def build(
@@ -61,5 +70,29 @@ class Images:
         rubbish. Raises ImageRefused, ImageUnavailable.
         """
         limits = limits or Limits()
-        with Repository(image.reference, credentials, self.reach, limits) as repository:
+        with Repository(image.reference, credentials, self.reach, limits, self.ways) as repository:
             return self.builder.build(image, repository, target, self.spool, limits)
+
+
+def ways_by_settings() -> Ways:
+    """Mirrors, proxy, limits and cache. Raises ValueError, and OSError for folders that are not ours."""
+    proxy = cache = None
+    if settings.IMAGE_PROXY:
+        proxy = Proxy.parse(
+            settings.IMAGE_PROXY,
+            no_proxy=settings.IMAGE_NO_PROXY,
+            resolves=settings.IMAGE_PROXY_RESOLVES,
+        )
+    if settings.IMAGE_CACHE:
+        cache = BlobCache(
+            private_folder(Path(settings.IMAGE_CACHE)),
+            settings.IMAGE_CACHE_GIB * GIB,
+            timedelta(days=settings.IMAGE_CACHE_DAYS),
+        )
+    gates = Gates(
+        private_folder(Path(settings.IMAGE_SPOOL) / ".bulkhead-gates"),
+        settings.IMAGE_REQUESTS_PER_REGISTRY,
+        settings.IMAGE_MIB_PER_SECOND * MIB,
+    )
+    mirrors = Mirrors.parse(settings.IMAGE_MIRRORS, settings.IMAGE_MIRRORS_STAND_IN)
+    return Ways(mirrors, proxy, gates, cache)
