@@ -9,6 +9,7 @@ from deploy.lab.registry.build import Store, demonstration
 from deploy.lab.registry.faults import Faults
 from deploy.lab.registry.server import serving
 from worker.images import Images, Reach, Reference, Spool
+from worker.images.registry import Ways
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +25,7 @@ def registry(_served: tuple[Registry, str]) -> Registry:
     """With the demonstration's images; anybody may pull."""
     registry, _ = _served
     registry.store, registry.access, registry.faults = demonstration(), Access(), Faults()
+    registry.knows_ranges = True
     registry.seen.clear()
     return registry
 
@@ -39,7 +41,7 @@ def authority(_served: tuple[Registry, str], registry: Registry) -> str:
 def images(tmp_path: Path) -> Images:
     """Of an operator who allows this machine's own addresses, without TLS."""
     reach = Reach.parse(allowed=["127.0.0.0/8"], plain_http=["127.0.0.1"])
-    return Images(Spool(tmp_path), reach)
+    return Images(Spool(tmp_path), reach, ways=Ways(pause=lambda seconds: None))
 
 
 @pytest.fixture
