@@ -54,6 +54,7 @@ def test_production_is_the_default_and_starts_when_all_is_given() -> None:
         ({"DATABASE_URL": None}, "DATABASE_URL is absent"),
         ({"ENVIRONMENT": "prod"}, "ENVIRONMENT is 'prod'"),
         ({"IMAGE_ALLOWED_NETWORKS": "10.0.0.1/8"}, "IMAGE_ALLOWED_NETWORKS: 10.0.0.1/8 has host"),
+        ({"IMAGE_REQUESTS_PER_REGISTRY": "0"}, "IMAGE_REQUESTS_PER_REGISTRY: 1 to 64"),
     ],
     ids=str,
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 from worker.images import builders
 from worker.images.cache import BlobCache
@@ -30,7 +31,7 @@ class Images:
 
     @classmethod
     def by_settings(cls) -> Self:
-        """As the operator set it: IMAGE_* in docs/settings.md. Raises ValueError, OSError."""
+        """As the operator set it: IMAGE_* in docs/settings.md. Raises ImproperlyConfigured, OSError."""
         reach = Reach.parse(
             allowed=settings.IMAGE_ALLOWED_NETWORKS,
             plain_http=settings.IMAGE_PLAIN_HTTP_REGISTRIES,
@@ -71,18 +72,15 @@ class Images:
         """
         limits = limits or Limits()
         with Repository(image.reference, credentials, self.reach, limits, self.ways) as repository:
-            return self.builder.build(image, repository, target, self.spool, limits)
+            disk = self.builder.build(image, repository, target, self.spool, limits)
+        if self.ways.cache is not None:
+            self.ways.cache.trim()
+        return disk
 
 
 def ways_by_settings() -> Ways:
-    """Mirrors, proxy, limits and cache. Raises ValueError, and OSError for folders that are not ours."""
-    proxy = cache = None
-    if settings.IMAGE_PROXY:
-        proxy = Proxy.parse(
-            settings.IMAGE_PROXY,
-            no_proxy=settings.IMAGE_NO_PROXY,
-            resolves=settings.IMAGE_PROXY_RESOLVES,
-        )
+    """Mirrors, proxy, limits and cache. Raises ImproperlyConfigured, and OSError for folders."""
+    cache = None
     if settings.IMAGE_CACHE:
         cache = BlobCache(
             private_folder(Path(settings.IMAGE_CACHE)),
@@ -94,5 +92,26 @@ def ways_by_settings() -> Ways:
         settings.IMAGE_REQUESTS_PER_REGISTRY,
         settings.IMAGE_MIB_PER_SECOND * MIB,
     )
-    mirrors = Mirrors.parse(settings.IMAGE_MIRRORS, settings.IMAGE_MIRRORS_STAND_IN)
-    return Ways(mirrors, proxy, gates, cache)
+    return Ways(mirrors_by_settings(), proxy_by_settings(), gates, cache)
+
+
+def mirrors_by_settings() -> Mirrors:
+    """Raises ImproperlyConfigured."""
+    try:
+        return Mirrors.parse(settings.IMAGE_MIRRORS, settings.IMAGE_MIRRORS_STAND_IN)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"IMAGE_MIRRORS: {error}") from error
+
+
+def proxy_by_settings() -> Proxy | None:
+    """Raises ImproperlyConfigured."""
+    if not settings.IMAGE_PROXY:
+        return None
+    try:
+        return Proxy.parse(
+            settings.IMAGE_PROXY,
+            no_proxy=settings.IMAGE_NO_PROXY,
+            resolves=settings.IMAGE_PROXY_RESOLVES,
+        )
+    except ValueError as error:
+        raise ImproperlyConfigured(f"IMAGE_PROXY, IMAGE_NO_PROXY: {error}") from None

@@ -62,6 +62,6 @@ def _registry(text: str) -> str:
     """As references have it: "docker.io" for its other names too. Raises ValueError."""
     name = text.strip().lower()
     domain = Reference.parse(f"{name}/name/of-any").domain
-    if domain not in (name, DOCKER_HUB) or not name:
+    if name not in (domain, f"index.{DOCKER_HUB}"):
         raise ValueError(f"{text} is no registry")
     return domain

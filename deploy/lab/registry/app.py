@@ -45,9 +45,7 @@ class Registry:
 
     def _guarded(self, answer: Answer) -> Endpoint:
         async def endpoint(request: Request) -> Response:
-            self.seen.append(
-                (request.url.path, {":method": request.method, **request.headers})
-            )
+            self.seen.append((request.url.path, {":method": request.method, **request.headers}))
             repository = request.path_params.get("name", "")
             is_token = request.url.path == "/token"
             refusal = None if is_token else self.access.refuses(request, repository)

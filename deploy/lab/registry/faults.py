@@ -64,7 +64,9 @@ def spoil(fault: Fault, request: Request, response: Response) -> Response:
             return Response(b"", fault.status, {**fault.headers, "Location": fault.to})
         case "wrong_bytes":
             body = bytes(response.body)
-            return Response(body[:-1] + bytes([body[-1] ^ 1]), response.status_code, _kept(response))
+            return Response(
+                body[:-1] + bytes([body[-1] ^ 1]), response.status_code, _kept(response)
+            )
         case "cut":
             body = bytes(response.body)
             return StreamingResponse(_cut(body), response.status_code, _kept(response))

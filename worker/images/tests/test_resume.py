@@ -147,9 +147,7 @@ def test_a_range_nobody_asked_for_is_a_fault(pull: Pull, registry: Registry) -> 
     assert caught.value.code == "registry_failed"
 
 
-def test_less_than_promised_without_a_break_is_another_blob(
-    pull: Pull, registry: Registry
-) -> None:
+def test_less_than_promised_without_a_break_is_another_blob(pull: Pull, registry: Registry) -> None:
     registry.store.blobs[DIGEST] = BLOB[:-1]
     with pytest.raises(DigestMismatch):
         pull()
