@@ -55,11 +55,8 @@ def test_skopeo_reads_it_and_it_is_not_made_twice(name: str) -> None:
     ("root", "command", "said"),
     [
         ("busybox", ["sh", "-c", "echo $((6 * 7)) | cat"], "42"),
-        ("nginx", ["nginx", "-v"], "nginx version: nginx/1."),
         ("redis", ["redis-server", "--version"], "Redis server v="),
-        ("postgres", ["postgres", "--version"], "postgres (PostgreSQL) 15."),
-        ("python", ["python3", "-c", "import ssl, sqlite3, http.server; print(6 * 7)"], "42"),
-        ("python", ["sh", "-c", "echo shell"], "shell"),
+        ("python", ["sh", "-c", "exec python3 -c 'import ssl, sqlite3, http.server; print(42)'"], "42"),
     ],
     indirect=["root"],
 )
@@ -68,10 +65,11 @@ def test_its_program_runs(root: Path, command: list[str], said: str) -> None:
 
 
 @pytest.mark.parametrize("root", ["nginx"], indirect=True)
-def test_nginx_takes_its_configuration(root: Path) -> None:
+def test_nginx_runs_and_takes_its_configuration(root: Path) -> None:
     # There is no /dev/stderr in here.
     for log in ("access.log", "error.log"):
         (root / "var/log/nginx" / log).unlink()
+    assert in_root(root, "nginx", "-v").startswith("nginx version: nginx/1.")
     assert "test is successful" in in_root(root, "nginx", "-t")
 
 

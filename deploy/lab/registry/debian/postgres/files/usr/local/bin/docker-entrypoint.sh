@@ -7,7 +7,7 @@ volume=$(dirname "$PGDATA")
 if [ "$1" = postgres ] && [ "$(id -u)" = 0 ]; then
     mkdir -p "$volume" /run/postgresql
     chown postgres:postgres "$volume" /run/postgresql
-    exec su -s /bin/sh postgres -c 'exec "$0" "$@"' "$0" "$@"
+    exec su -s /bin/sh postgres -c 'exec "$0" "$@"' -- "$0" "$@"
 fi
 
 if [ "$1" = postgres ] && [ ! -d "$PGDATA" ]; then
