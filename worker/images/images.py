@@ -1,5 +1,6 @@
 """What workflows hold: images by name, and root disks of them."""
 
+import os
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from worker.images.reach import Reach
 from worker.images.records import GIB, MIB, Credentials, Limits, Platform, Resolved, RootDisk
 from worker.images.reference import Reference
 from worker.images.registry import Repository, Ways
-from worker.images.spool import Spool, private_folder
+from worker.images.spool import Spool
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Images:
 
     @classmethod
     def by_settings(cls) -> Self:
-        """As the operator set it: IMAGE_* in docs/settings.md. Raises ImproperlyConfigured, OSError."""
+        """As the operator set it: IMAGE_* in docs/settings.md. Raises ImproperlyConfigured."""
         reach = Reach.parse(
             allowed=settings.IMAGE_ALLOWED_NETWORKS,
             plain_http=settings.IMAGE_PLAIN_HTTP_REGISTRIES,
@@ -79,16 +80,16 @@ class Images:
 
 
 def ways_by_settings() -> Ways:
-    """Mirrors, proxy, limits and cache. Raises ImproperlyConfigured, and OSError for folders."""
+    """Mirrors, proxy, limits and cache. Raises ImproperlyConfigured."""
     cache = None
     if settings.IMAGE_CACHE:
         cache = BlobCache(
-            private_folder(Path(settings.IMAGE_CACHE)),
+            Path(settings.IMAGE_CACHE),
             settings.IMAGE_CACHE_GIB * GIB,
             timedelta(days=settings.IMAGE_CACHE_DAYS),
         )
     gates = Gates(
-        private_folder(Path(settings.IMAGE_SPOOL) / ".bulkhead-gates"),
+        Path(settings.IMAGE_SPOOL) / f".bulkhead-gates-{os.geteuid()}",
         settings.IMAGE_REQUESTS_PER_REGISTRY,
         settings.IMAGE_MIB_PER_SECOND * MIB,
     )

@@ -41,6 +41,7 @@ from worker.images.reach import Reach
 from worker.images.records import MIB, Credentials, Descriptor, Limits, Platform, Resolved
 from worker.images.reference import Reference, is_digest
 from worker.images.source import Source
+from worker.images.spool import private_folder
 
 LARGEST_MANIFEST: Final = 4 * MIB
 """What the distribution specification asks registries to take."""
@@ -89,12 +90,17 @@ class Repository:
             for mirror in ways.mirrors.of(reference.domain)
         ]
         self._stand_ins = list(self._mirrors) if ways.mirrors.stand_in_for(reference.domain) else []
+        kept = (ways.gates.folder, ways.cache.folder if ways.cache else None)
+        self._folders = [folder for folder in kept if folder]
         self._is_let_in = False
         # Places in the cache's sense: this repository, and its registry.
         self._here = f"{reference.domain.lower()}/{reference.path}"
         self._registry_wide = reference.domain.lower()
 
     def __enter__(self) -> Self:
+        """Raises PermissionError when others could write what we keep here."""
+        for folder in self._folders:
+            private_folder(folder)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -26,6 +26,8 @@ RECIPES: Final = Path(__file__).parent / "debian"
 NAMES: Final = tuple(sorted(path.name for path in RECIPES.iterdir() if path.is_dir()))
 TOOLS: Final = ("apt-get", "dpkg-deb", "ldconfig", "skopeo", "tar", "umoci")
 TAG: Final = "latest"
+WAY: Final = 1
+"""Counts changes of how images are made: after one, they are made again."""
 TAKES_SECONDS: Final = 600
 # As Debian's usrmerge has it; packages of Debian 12 still name both.
 _LINKS: Final = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
@@ -103,7 +105,7 @@ def _fetch(recipe: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def _key(name: str, packages: list[Path]) -> str:
-    check = hashlib.sha256(Path(__file__).read_bytes())
+    check = hashlib.sha256(f"made in way {WAY}".encode())
     for path in sorted((RECIPES / name).rglob("*")):
         if path.is_file():
             check.update(f"{path.relative_to(RECIPES)} {path.stat().st_mode & 0o111}".encode())
@@ -142,7 +144,15 @@ def _unpack(packages: list[Path], root: Path) -> None:
         with subprocess.Popen(
             ["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE
         ) as archive:
-            tar = ["tar", "-x", "-p", "--numeric-owner", "--keep-directory-symlink", "-C", str(root)]
+            tar = [
+                "tar",
+                "-x",
+                "-p",
+                "--numeric-owner",
+                "--keep-directory-symlink",
+                "-C",
+                str(root),
+            ]
             subprocess.run(tar, stdin=archive.stdout, check=True, timeout=TAKES_SECONDS)
         if archive.returncode:
             raise subprocess.CalledProcessError(archive.returncode, archive.args)
@@ -159,7 +169,9 @@ def _finish(files: Path, recipe: dict[str, Any], root: Path) -> None:
         if not any(os.path.lexists(place) for place in places):
             places[0].symlink_to("busybox")
     users = {"root": 0, **recipe.get("users", {})}
-    lines = [f"{user}:x:{uid}:{uid}::/{'' if uid else 'root'}:/bin/sh\n" for user, uid in users.items()]
+    lines = [
+        f"{user}:x:{uid}:{uid}::/{'' if uid else 'root'}:/bin/sh\n" for user, uid in users.items()
+    ]
     (root / "etc/passwd").write_text("".join(lines))
     lines = [f"{user}:x:{uid}:\n" for user, uid in users.items()]
     (root / "etc/group").write_text("".join(lines))
@@ -188,8 +200,7 @@ def _run(*command: str) -> str:
     done = subprocess.run(
         command,
         check=False,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         timeout=TAKES_SECONDS,
         env={**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"},

@@ -30,9 +30,13 @@ def test_a_name_is_held_by_one(locks: Locks) -> None:
 
 
 def test_as_many_as_there_are_places(locks: Locks) -> None:
-    with locks.one_of("a", 2, Deadline(LONG)), locks.one_of("a", 2, Deadline(NOW)):
-        with pytest.raises(TookTooLong), locks.one_of("a", 2, Deadline(NOW)):
-            pass
+    with (
+        locks.one_of("a", 2, Deadline(LONG)),
+        locks.one_of("a", 2, Deadline(NOW)),
+        pytest.raises(TookTooLong),
+        locks.one_of("a", 2, Deadline(NOW)),
+    ):
+        pass
 
 
 def test_another_thread_waits_until_it_is_free(locks: Locks) -> None:

@@ -111,8 +111,19 @@ def test_names_are_left_to_a_proxy_that_resolves(
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "10.0.0.1", "[::1]", "127.1", "2130706433.", "0x7f000001", "127.0.0.0x1"]
-    + ["localhost", "a.localhost.", "metadata.google.internal", "printer.local"],
+    [
+        "127.0.0.1",
+        "10.0.0.1",
+        "[::1]",
+        "127.1",
+        "2130706433.",
+        "0x7f000001",
+        "127.0.0.0x1",
+        "localhost",
+        "a.localhost.",
+        "metadata.google.internal",
+        "printer.local",
+    ],
 )
 def test_addresses_are_still_checked_when_the_proxy_resolves(
     tmp_path: Path, certificate: Path, server: Server, host: str

@@ -15,17 +15,19 @@ pytestmark = [
 ]
 
 
-def in_root(root: Path, *command: str, user: str = "0:0") -> str:
+def in_root(root: Path, *command: str) -> str:
     """What `command` says in the image's files, without a network, a /proc or other processes."""
     done = subprocess.run(
-        ["unshare", "--net", "--mount", "--pid", "--fork", "chroot", f"--userspec={user}"]
-        + [str(root), *command],
+        ["unshare", "--net", "--mount", "--pid", "--fork", "chroot", str(root), *command],
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=120,
-        env={"PATH": "/usr/lib/postgresql/15/bin:/usr/sbin:/usr/bin", "PGDATA": "/tmp/volume/cluster"}
+        env={
+            "PATH": "/usr/lib/postgresql/15/bin:/usr/sbin:/usr/bin",
+            "PGDATA": "/tmp/volume/cluster",
+        }
         | {"POSTGRES_PASSWORD": "for tests only"},
     )
     assert done.returncode == 0, done.stdout
@@ -56,7 +58,11 @@ def test_skopeo_reads_it_and_it_is_not_made_twice(name: str) -> None:
     [
         ("busybox", ["sh", "-c", "echo $((6 * 7)) | cat"], "42"),
         ("redis", ["redis-server", "--version"], "Redis server v="),
-        ("python", ["sh", "-c", "exec python3 -c 'import ssl, sqlite3, http.server; print(42)'"], "42"),
+        (
+            "python",
+            ["sh", "-c", "exec python3 -c 'import ssl, sqlite3, http.server; print(42)'"],
+            "42",
+        ),
     ],
     indirect=["root"],
 )
