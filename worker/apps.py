@@ -10,7 +10,7 @@ class WorkerConfig(AppConfig):
         do mirrors and a proxy that make no sense.
         """
         import worker.workflows  # noqa: F401  (models must be loaded before)
-        from worker.images.images import mirrors_by_settings, proxy_by_settings
+        from worker.images.ways import mirrors_by_settings, proxy_by_settings
         from worker.workflow import Workflow
 
         for workflow in Workflow.registry.values():

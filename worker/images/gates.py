@@ -51,6 +51,8 @@ class Gates:
         if self.folder is None or not self.bytes_per_second:
             return
         file = self._file("pace", host)
+        if not file.exists():
+            self._sweep()
         with self._locks.held(f"pace {host}", deadline):
             now = self.clock()
             free = max(_read(file, most=now + _STALE_SECONDS), now - _BURST_SECONDS)

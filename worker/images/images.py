@@ -1,24 +1,17 @@
 """What workflows hold: images by name, and root disks of them."""
 
-import os
 from dataclasses import dataclass, field
-from datetime import timedelta
-from pathlib import Path
 from typing import BinaryIO, Self
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 
 from worker.images import builders
-from worker.images.cache import BlobCache
-from worker.images.gates import Gates
-from worker.images.mirrors import Mirrors
-from worker.images.proxy import Proxy
 from worker.images.reach import Reach
-from worker.images.records import GIB, MIB, Credentials, Limits, Platform, Resolved, RootDisk
+from worker.images.records import Credentials, Limits, Platform, Resolved, RootDisk
 from worker.images.reference import Reference
-from worker.images.registry import Repository, Ways
+from worker.images.registry import Repository
 from worker.images.spool import Spool
+from worker.images.ways import Ways
 
 
 @dataclass(frozen=True)
@@ -38,7 +31,7 @@ class Images:
             plain_http=settings.IMAGE_PLAIN_HTTP_REGISTRIES,
             ca_file=settings.IMAGE_CERTIFICATES or None,
         )
-        return cls(Spool(settings.IMAGE_SPOOL), reach, ways=ways_by_settings())
+        return cls(Spool(settings.IMAGE_SPOOL), reach, ways=Ways.by_settings())
 
     def resolve(
         self,
@@ -77,42 +70,3 @@ class Images:
         if self.ways.cache is not None:
             self.ways.cache.trim()
         return disk
-
-
-def ways_by_settings() -> Ways:
-    """Mirrors, proxy, limits and cache. Raises ImproperlyConfigured."""
-    cache = None
-    if settings.IMAGE_CACHE:
-        cache = BlobCache(
-            Path(settings.IMAGE_CACHE),
-            settings.IMAGE_CACHE_GIB * GIB,
-            timedelta(days=settings.IMAGE_CACHE_DAYS),
-        )
-    gates = Gates(
-        Path(settings.IMAGE_SPOOL) / f".bulkhead-gates-{os.geteuid()}",
-        settings.IMAGE_REQUESTS_PER_REGISTRY,
-        settings.IMAGE_MIB_PER_SECOND * MIB,
-    )
-    return Ways(mirrors_by_settings(), proxy_by_settings(), gates, cache)
-
-
-def mirrors_by_settings() -> Mirrors:
-    """Raises ImproperlyConfigured."""
-    try:
-        return Mirrors.parse(settings.IMAGE_MIRRORS, settings.IMAGE_MIRRORS_STAND_IN)
-    except ValueError as error:
-        raise ImproperlyConfigured(f"IMAGE_MIRRORS: {error}") from error
-
-
-def proxy_by_settings() -> Proxy | None:
-    """Raises ImproperlyConfigured."""
-    if not settings.IMAGE_PROXY:
-        return None
-    try:
-        return Proxy.parse(
-            settings.IMAGE_PROXY,
-            no_proxy=settings.IMAGE_NO_PROXY,
-            resolves=settings.IMAGE_PROXY_RESOLVES,
-        )
-    except ValueError as error:
-        raise ImproperlyConfigured(f"IMAGE_PROXY, IMAGE_NO_PROXY: {error}") from None

@@ -6,10 +6,8 @@ before anything reads it.
 
 import hashlib
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from io import BytesIO
 from typing import BinaryIO, Final, NamedTuple, Self
 
@@ -25,7 +23,6 @@ from worker.images.errors import (
     TookTooLong,
     TooLarge,
 )
-from worker.images.gates import Gates
 from worker.images.manifests import (
     ACCEPT,
     INDEXES,
@@ -35,13 +32,12 @@ from worker.images.manifests import (
     read_json,
     read_manifest,
 )
-from worker.images.mirrors import Mirrors
-from worker.images.proxy import Proxy
 from worker.images.reach import Reach
 from worker.images.records import MIB, Credentials, Descriptor, Limits, Platform, Resolved
 from worker.images.reference import Reference, is_digest
 from worker.images.source import Source
 from worker.images.spool import private_folder
+from worker.images.ways import Ways
 
 LARGEST_MANIFEST: Final = 4 * MIB
 """What the distribution specification asks registries to take."""
@@ -50,17 +46,6 @@ DEEPEST_INDEX: Final = 3
 _NO_HEAD: Final = frozenset({400, 405, 501})
 """Of a registry that does not know HEAD: then only the whole manifest tells."""
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Ways:
-    """How images come here, by the operator's word; without any: straight from their registry."""
-
-    mirrors: Mirrors = field(default_factory=Mirrors)
-    proxy: Proxy | None = None
-    gates: Gates = field(default_factory=Gates)
-    cache: BlobCache | None = None
-    pause: Callable[[float], None] = field(default=time.sleep, repr=False)
 
 
 class Repository:

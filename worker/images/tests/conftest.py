@@ -9,7 +9,7 @@ from deploy.lab.registry.build import Store, demonstration
 from deploy.lab.registry.faults import Faults
 from deploy.lab.registry.server import serving
 from worker.images import Images, Reach, Reference, Spool
-from worker.images.registry import Ways
+from worker.images.ways import Ways
 
 
 @pytest.fixture(scope="session")

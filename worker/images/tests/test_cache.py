@@ -19,7 +19,7 @@ from worker.images.cache import BlobCache
 from worker.images.deadline import Deadline
 from worker.images.errors import ImageUnknown, PullRefused, RegistryUnreachable
 from worker.images.records import Resolved
-from worker.images.registry import Ways
+from worker.images.ways import Ways
 
 GOOD = Credentials("tenant-a", "open sesame")
 

@@ -13,7 +13,7 @@ from worker.images import Credentials, Images, Reference
 from worker.images.deadline import Deadline
 from worker.images.errors import RegistryBusy, TookTooLong
 from worker.images.gates import Gates
-from worker.images.registry import Ways
+from worker.images.ways import Ways
 
 SOON = timedelta(seconds=0.05)
 LONG = timedelta(minutes=10)
@@ -171,5 +171,5 @@ def test_what_a_host_has_said_an_hour_ago_is_swept(gates: Gates) -> None:
     gates.hold("old", timedelta(seconds=5))
     for file in gates.folder.glob("hold-*"):
         os.utime(file, (0, 0))
-    gates.hold("new", timedelta(seconds=5))
-    assert len(list(gates.folder.glob("hold-*"))) == 1
+    gates.took("new:443", 1, Deadline(LONG))
+    assert [file.name.partition("-")[0] for file in gates.folder.glob("*-*")] == ["pace"]

@@ -17,7 +17,7 @@ from worker.images.errors import (
     RegistryUnreachable,
 )
 from worker.images.mirrors import Mirror, Mirrors
-from worker.images.registry import Ways
+from worker.images.ways import Ways
 
 SECRET = Credentials("tenant", "secret")
 

@@ -16,9 +16,9 @@ from deploy.lab.registry.server import serving
 from worker.images import Images, Reach, Reference, Spool
 from worker.images.errors import ProxyFailed, RegistryNotAllowed, RegistryNotTrusted
 from worker.images.proxy import Proxy
-from worker.images.registry import Ways
 from worker.images.tests.proxying import Proxy as Server
 from worker.images.tests.proxying import proxying
+from worker.images.ways import Ways
 
 needs_tinyproxy = pytest.mark.skipif(
     not shutil.which("tinyproxy"),

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -19,8 +20,9 @@ from worker.images.cache import BlobCache
 from worker.images.errors import ImageUnknown, PullRefused, RegistryUnreachable
 from worker.images.http import Response
 from worker.images.mirrors import Mirrors
-from worker.images.registry import Repository, Ways
+from worker.images.registry import Repository
 from worker.images.tests.crafting import unpacked
+from worker.images.ways import Ways
 
 PASSWORD = "for tests only"
 # `htpasswd -nbB tenant "for tests only"`
@@ -54,16 +56,22 @@ def docker_registry(folder: Path, *, closed: bool) -> Iterator[str]:
         text=True,
     )
     assert process.stderr is not None
+    log = process.stderr
+    # It stands still when nobody reads what it writes.
+    reader = threading.Thread(target=lambda: [None for _ in log], name="docker-registry's log")
     try:
-        for line in process.stderr:
+        for line in log:
             if match := re.search(r"listening on (127\.0\.0\.1:\d+)", line):
+                reader.start()
                 yield match[1]
                 return
         pytest.fail("docker-registry did not start")
     finally:
         process.terminate()
-        with process.stderr:
-            process.wait(10)
+        process.wait(10)
+        if reader.ident:
+            reader.join(10)
+        log.close()
 
 
 def skopeo(*arguments: str) -> None:

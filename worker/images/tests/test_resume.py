@@ -11,7 +11,8 @@ from deploy.lab.registry.build import digest_of
 from worker.images import ImageError, Images, Limits, Reference
 from worker.images.errors import DigestMismatch, PullRefused, RegistryBusy, RegistryUnreachable
 from worker.images.records import Descriptor
-from worker.images.registry import Repository, Ways
+from worker.images.registry import Repository
+from worker.images.ways import Ways
 
 BLOB = random.Random(1).randbytes(300_000)
 DIGEST = digest_of(BLOB)
