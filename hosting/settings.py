@@ -257,6 +257,19 @@ IMAGE_LIMITS = envamounts(
 )
 # What makes root disks boot by themselves; empty: the pool starts kernels directly.
 GUEST_BOOT = envstr("GUEST_BOOT", "")
+IMAGE_MIRRORS = envlist("IMAGE_MIRRORS")
+IMAGE_MIRRORS_STAND_IN = envlist("IMAGE_MIRRORS_STAND_IN")
+IMAGE_PROXY = envsecret("IMAGE_PROXY")
+IMAGE_NO_PROXY = envlist("IMAGE_NO_PROXY")
+IMAGE_PROXY_RESOLVES = envbool("IMAGE_PROXY_RESOLVES", False)
+IMAGE_CACHE = envstr("IMAGE_CACHE", "")
+IMAGE_CACHE_GIB = envint("IMAGE_CACHE_GIB", 20)
+IMAGE_CACHE_DAYS = envint("IMAGE_CACHE_DAYS", 30)
+IMAGE_REQUESTS_PER_REGISTRY = envint("IMAGE_REQUESTS_PER_REGISTRY", 8)
+IMAGE_MIB_PER_SECOND = envint("IMAGE_MIB_PER_SECOND", 0)
+if not 1 <= IMAGE_REQUESTS_PER_REGISTRY <= 64:
+    _message = "IMAGE_REQUESTS_PER_REGISTRY: 1 to 64"
+    raise ImproperlyConfigured(_message)
 for _network in IMAGE_ALLOWED_NETWORKS:
     try:
         ip_network(_network)

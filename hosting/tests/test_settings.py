@@ -59,6 +59,7 @@ def test_production_is_the_default_and_starts_when_all_is_given() -> None:
         ({"IMAGE_LIMITS": '{"*": {"bits": 1}}'}, "IMAGE_LIMITS has 'bits': 1"),
         ({"IMAGE_LIMITS": '{"acme": {"depth": 501}}'}, "depth 500"),
         ({"IMAGE_LIMITS": '{"acme": {"bytes": true}}'}, "IMAGE_LIMITS has 'bytes': True"),
+        ({"IMAGE_REQUESTS_PER_REGISTRY": "0"}, "IMAGE_REQUESTS_PER_REGISTRY: 1 to 64"),
     ],
     ids=str,
 )

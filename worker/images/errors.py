@@ -141,6 +141,13 @@ class RegistryUnreachable(ImageUnavailable):
     default_public = "The registry cannot be reached."
 
 
+class ProxyFailed(RegistryUnreachable):
+    """Our own way out does not lead there: the proxy is down, or says no."""
+
+    default_code = "proxy_failed"
+    default_public = "The proxy does not lead to the registry."
+
+
 class RegistryBusy(ImageUnavailable):
     """Too many requests, of ours or of all."""
 

@@ -14,6 +14,7 @@ from worker.images.records import Credentials, Limits, Platform, Resolved, RootD
 from worker.images.reference import Reference
 from worker.images.registry import Repository
 from worker.images.spool import Spool
+from worker.images.ways import Ways
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,11 @@ class Images:
     builder: builders.Builder = field(default_factory=builders.ErofsDisk)
     limits: Mapping[str, Limits] = field(default_factory=dict)
     """By tenant's slug; "*" for those that are not named."""
+    ways: Ways = field(default_factory=Ways)
 
     @classmethod
     def by_settings(cls) -> Self:
-        """As the operator set it: IMAGE_* in docs/settings.md."""
+        """As the operator set it: IMAGE_* in docs/settings.md. Raises ImproperlyConfigured."""
         reach = Reach.parse(
             allowed=settings.IMAGE_ALLOWED_NETWORKS,
             plain_http=settings.IMAGE_PLAIN_HTTP_REGISTRIES,
@@ -38,7 +40,8 @@ class Images:
         given: dict[str, dict[str, int]] = settings.IMAGE_LIMITS
         everybody = given.get("*", {})
         limits = {name: Limits.of({**everybody, **amounts}) for name, amounts in given.items()}
-        return cls(Spool(settings.IMAGE_SPOOL), reach, builders.ErofsDisk(boot), limits)
+        builder = builders.ErofsDisk(boot)
+        return cls(Spool(settings.IMAGE_SPOOL), reach, builder, limits, Ways.by_settings())
 
     def limits_of(self, tenant: str) -> Limits:
         """Those of the tenant with this slug; of an image that is everybody's, with "" for a slug."""
@@ -57,7 +60,9 @@ class Images:
         Resolving `Resolved.reference` again gives the same, so a later step needs only that text.
         Raises ImageRefused, ImageUnavailable.
         """
-        with Repository(reference, credentials, self.reach, limits or Limits()) as repository:
+        with Repository(
+            reference, credentials, self.reach, limits or Limits(), self.ways
+        ) as repository:
             return repository.resolve(platform or Platform())
 
     def build(
@@ -74,5 +79,8 @@ class Images:
         rubbish. Raises ImageRefused, ImageUnavailable.
         """
         limits = limits or Limits()
-        with Repository(image.reference, credentials, self.reach, limits) as repository:
-            return self.builder.build(image, repository, target, self.spool, limits)
+        with Repository(image.reference, credentials, self.reach, limits, self.ways) as repository:
+            disk = self.builder.build(image, repository, target, self.spool, limits)
+        if self.ways.cache is not None:
+            self.ways.cache.trim()
+        return disk

@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -28,6 +28,7 @@ Network = IPv4Network | IPv6Network
 Lookup = Callable[[str, int], list[str]]
 """From host and port to addresses; raises OSError."""
 
+_LOCAL_NAMES: Final = frozenset({"localhost", "local", "internal", "localdomain", "lan", "home"})
 # IPv4 in the clothes of IPv6: what a gateway would turn it into is what counts.
 _NAT64: Final = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
 
@@ -42,6 +43,8 @@ class Reach:
     """Registries, "host" or "host:port", that are spoken to without TLS."""
     ca_file: str | None = None
     """Certificates trusted instead of the system's, PEM."""
+    named: frozenset[tuple[str, int]] = frozenset()
+    """Host and port of what the operator has named himself, wherever it is."""
     lookup: Lookup = field(default=lambda host, port: _look_up(host, port), repr=False)
 
     @classmethod
@@ -69,10 +72,30 @@ class Reach:
         RegistryUnreachable when there are none.
         """
         found = _in_time(lambda: self.lookup(host, port), timeout, host)
-        permitted = [one for one in found if self._permits(one)]
+        is_named = (host, port) in self.named
+        permitted = [one for one in found if is_named or self._permits(one)]
         if not permitted:
             raise RegistryNotAllowed(host=host)
         return permitted
+
+    def check_literal(self, host: str) -> None:
+        """For a host that somebody else looks up. Raises RegistryNotAllowed for an address, and for a
+        name that stands for one here, unless it may be reached; of other names nothing is known.
+        """
+        try:
+            ip_address(host.partition("%")[0])
+        except ValueError:
+            # What inet_aton takes is an address too, and in many spellings: 127.1, 0x7f000001.
+            last = host.lower().rstrip(".").rpartition(".")[2]
+            if not last or last in _LOCAL_NAMES or last.isdigit() or last.startswith("0x"):
+                raise RegistryNotAllowed(host=host) from None
+        else:
+            if not self._permits(host):
+                raise RegistryNotAllowed(host=host)
+
+    def naming(self, host: str, port: int) -> "Reach":
+        """The same rules, but for one place that the operator has named."""
+        return replace(self, named=self.named | {(host, port)})
 
     def tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=self.ca_file)

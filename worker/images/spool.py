@@ -5,6 +5,8 @@ ever left behind, and nobody has to sweep.
 """
 
 import errno
+import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,3 +38,12 @@ def full_is_told() -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SpoolFull from error
         raise
+
+
+def private_folder(path: Path) -> Path:
+    """Made when it is absent. Raises PermissionError when others could write there, OSError."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    told = path.lstat()
+    if not stat.S_ISDIR(told.st_mode) or told.st_uid != os.geteuid() or told.st_mode & 0o022:
+        raise PermissionError(f"{path} is not a folder that only we can write")
+    return path

@@ -26,7 +26,8 @@ class Registry:
     access: Access = field(default_factory=Access)
     faults: Faults = field(default_factory=Faults)
     seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    """Path and headers of each request, for tests."""
+    """Path and headers of each request, with ":method" as one of them; for tests."""
+    knows_ranges: bool = True
 
     def application(self) -> Starlette:
         name = "/v2/{name:path}"
@@ -44,7 +45,7 @@ class Registry:
 
     def _guarded(self, answer: Answer) -> Endpoint:
         async def endpoint(request: Request) -> Response:
-            self.seen.append((request.url.path, dict(request.headers)))
+            self.seen.append((request.url.path, {":method": request.method, **request.headers}))
             repository = request.path_params.get("name", "")
             is_token = request.url.path == "/token"
             refusal = None if is_token else self.access.refuses(request, repository)
@@ -92,7 +93,10 @@ class Registry:
             "ETag": f'"{digest}"',
             "Accept-Ranges": "bytes",
         }
-        part = _range(request.headers.get("Range", ""), len(body))
+        asked = request.headers.get("Range", "") if self.knows_ranges else ""
+        if request.headers.get("If-Range", headers["ETag"]) != headers["ETag"]:
+            asked = ""
+        part = _range(asked, len(body))
         if part is None:
             return Response(body, 200, headers, "application/octet-stream")
         if not part:

@@ -11,7 +11,7 @@ from typing import Literal
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-Kind = Literal["status", "wrong_bytes", "cut", "endless", "redirect"]
+Kind = Literal["status", "headers", "wrong_bytes", "cut", "endless", "redirect"]
 
 
 @dataclass
@@ -57,14 +57,19 @@ def spoil(fault: Fault, request: Request, response: Response) -> Response:
     match fault.kind:
         case "status":
             return Response("told to fail", fault.status, fault.headers)
+        case "headers":
+            response.headers.update(fault.headers)
+            return response
         case "redirect":
             return Response(b"", fault.status, {**fault.headers, "Location": fault.to})
         case "wrong_bytes":
             body = bytes(response.body)
-            return Response(body[:-1] + bytes([body[-1] ^ 1]), 200, _kept(response))
+            return Response(
+                body[:-1] + bytes([body[-1] ^ 1]), response.status_code, _kept(response)
+            )
         case "cut":
             body = bytes(response.body)
-            return StreamingResponse(_cut(body), 200, _kept(response))
+            return StreamingResponse(_cut(body), response.status_code, _kept(response))
         case "endless":
             headers = _kept(response)
             headers.pop("content-length", None)

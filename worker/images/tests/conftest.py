@@ -10,6 +10,7 @@ from deploy.lab.registry.faults import Faults
 from deploy.lab.registry.server import serving
 from worker.images import Images, Reach, Reference, Spool
 from worker.images.tests.crafting import OPEN
+from worker.images.ways import Ways
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +33,7 @@ def registry(_served: tuple[Registry, str]) -> Registry:
     """With the demonstration's images; anybody may pull."""
     registry, _ = _served
     registry.store, registry.access, registry.faults = demonstration(), Access(), Faults()
+    registry.knows_ranges = True
     registry.seen.clear()
     return registry
 
@@ -47,7 +49,7 @@ def authority(_served: tuple[Registry, str], registry: Registry) -> str:
 def images(tmp_path: Path) -> Images:
     """Of an operator who allows this machine's own addresses, without TLS."""
     reach = Reach.parse(allowed=["127.0.0.0/8"], plain_http=["127.0.0.1"])
-    return Images(Spool(tmp_path), reach)
+    return Images(Spool(tmp_path), reach, ways=Ways(pause=lambda seconds: None))
 
 
 @pytest.fixture

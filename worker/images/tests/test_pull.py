@@ -1,6 +1,7 @@
 """From a registry, over HTTP, to a disk in a file; and every way in which that goes wrong."""
 
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from io import FileIO
@@ -123,12 +124,12 @@ def test_a_registrys_fault_at_a_layer_is_named_and_leaves_nothing(
     assert open_files() <= open_before
 
 
-@pytest.mark.parametrize("path", ["manifests/", "blobs/"])
+@pytest.mark.parametrize(("path", "error"), [("manifests/", TooLarge), ("blobs/", DigestMismatch)])
 def test_a_body_without_end_is_cut_off(
-    images: Images, web: Reference, registry: Registry, path: str
+    images: Images, web: Reference, registry: Registry, path: str, error: type[ImageError]
 ) -> None:
     registry.faults.add(path, "endless")
-    with pytest.raises(TooLarge):
+    with pytest.raises(error):
         images.resolve(web)
 
 
@@ -225,6 +226,20 @@ def test_a_layer_that_comes_twice_is_pulled_once(
     built(images, Reference.parse(f"{authority}/twice:1"))
     pulled = [path for path, _ in registry.seen if path.endswith(f"blobs/{digest_of(layer.blob)}")]
     assert len(pulled) == 1
+
+
+@pytest.mark.parametrize("pack", [LayerFile.gzipped, LayerFile.plain])
+def test_layers_with_nothing_in_them_add_nothing(
+    images: Images, authority: str, registry: Registry, pack: Callable[[bytes], LayerFile]
+) -> None:
+    """As Docker writes them for lines of a Dockerfile that change no file."""
+    files, empty = pack(tar(member("a", data=b"1"))), pack(bytes(1024))
+    for name, layers in {"with": [empty, files, empty], "without": [files]}.items():
+        add_image(registry.store, name, layers, config={}, tags=["1"], architectures=["amd64"])
+    ours, theirs = (Reference.parse(f"{authority}/{name}:1") for name in ("with", "without"))
+    assert len(images.resolve(ours).layers) == 3
+    assert built(images, ours)
+    assert len(built(images, ours)) == len(built(images, theirs))
 
 
 def digest_of(data: bytes) -> str:

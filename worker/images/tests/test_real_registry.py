@@ -3,15 +3,23 @@
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deploy.lab.registry.app import Registry
-from worker.images import Credentials, Images, Platform, Reference
-from worker.images.errors import ImageUnknown, PullRefused
+from deploy.lab.registry.debian_images import NAMES, make, push, what_is_missing
+from worker.images import Credentials, Images, Limits, Platform, Reference
+from worker.images.cache import BlobCache
+from worker.images.errors import ImageUnknown, PullRefused, RegistryUnreachable
+from worker.images.http import Response
+from worker.images.mirrors import Mirrors
+from worker.images.registry import Repository
+from worker.images.ways import Ways
 
 PASSWORD = "for tests only"
 # `htpasswd -nbB tenant "for tests only"`
@@ -41,16 +49,22 @@ def docker_registry(folder: Path, *, closed: bool) -> Iterator[str]:
         text=True,
     )
     assert process.stderr is not None
+    log = process.stderr
+    # It stands still when nobody reads what it writes.
+    reader = threading.Thread(target=lambda: [None for _ in log], name="docker-registry's log")
     try:
-        for line in process.stderr:
+        for line in log:
             if match := re.search(r"listening on (127\.0\.0\.1:\d+)", line):
+                reader.start()
                 yield match[1]
                 return
         pytest.fail("docker-registry did not start")
     finally:
         process.terminate()
-        with process.stderr:
-            process.wait(10)
+        process.wait(10)
+        if reader.ident:
+            reader.join(10)
+        log.close()
 
 
 def skopeo(*arguments: str) -> None:
@@ -120,3 +134,95 @@ def test_skopeo_pulls_from_the_labs_registry_with_a_password(
     skopeo("--all", f"--src-creds=tenant:{PASSWORD}", *where)
     blobs = {one.name for one in (tmp_path / "layout/blobs/sha256").iterdir()}
     assert {digest.partition(":")[2] for digest in registry.store.blobs} & blobs
+
+
+# ------------------------------------------------------------------- images of Debian's programs, all the way
+
+needs_images = pytest.mark.skipif(
+    bool(what_is_missing()), reason=f"no Debian images: {what_is_missing()}"
+)
+
+
+@pytest.fixture(scope="module")
+def stocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Debian's registry with its password, and an image of each program in it."""
+    with docker_registry(tmp_path_factory.mktemp("stocked"), closed=True) as where:
+        for name in NAMES:
+            push(make(name), f"{where}/debian/{name}:latest", f"--dest-creds=tenant:{PASSWORD}")
+        yield where
+
+
+@needs_registry
+@needs_images
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", NAMES)
+def test_images_of_debians_programs_are_pulled_once_and_for_who_may(
+    images: Images, stocked: str, tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
+    ours = replace(images, ways=Ways(cache=BlobCache(tmp_path_factory.mktemp("cache"))))
+    reference, good = Reference.parse(f"{stocked}/debian/{name}"), Credentials("tenant", PASSWORD)
+    image = ours.resolve(reference, credentials=good)
+    assert len(image.layers) == 2
+    assert image.config.argv
+    disks = []
+    for _ in range(2):
+        with ours.spool.file() as target:
+            disks.append(ours.build(image, target, credentials=good))
+    assert disks[0] == disks[1]
+    for wrong in (None, Credentials("tenant", "wrong")):
+        with pytest.raises(PullRefused):
+            ours.resolve(image.reference, credentials=wrong)
+        with ours.spool.file() as target, pytest.raises(PullRefused):
+            ours.build(image, target, credentials=wrong)
+
+
+@needs_registry
+@needs_images
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_debians_registry_goes_on_where_a_transfer_broke(
+    images: Images, stocked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = Credentials("tenant", PASSWORD)
+    image = images.resolve(Reference.parse(f"{stocked}/debian/python"), credentials=good)
+    blob = image.layers[0].blob
+    whole, told = Response.chunks, list[tuple[int, str]]()
+
+    def breaking(self: Response) -> Iterator[bytes]:
+        told.append((self.status, self.header("Content-Range")))
+        for number, chunk in enumerate(whole(self)):
+            if number == 3 and len(told) < 4:
+                raise RegistryUnreachable("broken on purpose")
+            yield chunk
+
+    monkeypatch.setattr(Response, "chunks", breaking)
+    ways = Ways(pause=lambda seconds: None)
+    with (
+        Repository(image.reference, good, images.reach, Limits(), ways) as repository,
+        images.spool.file() as into,
+    ):
+        repository.pull(blob, into)
+        assert into.tell() == blob.size
+    assert [status for status, _ in told] == [200, 206, 206, 206]
+    assert told[-1][1].endswith(f"-{blob.size - 1}/{blob.size}")
+
+
+@needs_registry
+def test_debians_registry_is_a_mirror(
+    images: Images, authority: str, registry: Registry, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with docker_registry(tmp_path_factory.mktemp("mirror"), closed=False) as mirror:
+        skopeo(
+            "--dest-tls-verify=false",
+            "--all",
+            f"docker://{authority}/web:1.0",
+            f"docker://{mirror}/hub/web:1.0",
+        )
+        mirrors = Mirrors.parse([f"{authority}=http://{mirror}/hub"])
+        ours = replace(images, ways=Ways(mirrors))
+        registry.seen.clear()
+        image = ours.resolve(Reference.parse(f"{authority}/web:1.0"))
+        with ours.spool.file() as target:
+            ours.build(image, target)
+    assert {said[":method"] for _, said in registry.seen} == {"HEAD"}
