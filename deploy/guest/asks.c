@@ -1,12 +1,14 @@
 /* From what the reader typed to what is done about it. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "console_inner.h"
 
-static void on_hello(struct console *c)
+static void on_hello(struct console *c, const struct request *asked)
 {
+    snprintf(c->nonce, sizeof c->nonce, "%s", asked->data);
     /* From now on the reader says, channel by channel, what it wants. */
     c->tell_hello = true;
     c->output.tell = true;
@@ -19,9 +21,9 @@ static void on_hello(struct console *c)
 
 static void on_ack(struct channel *channel, const struct request *asked)
 {
-    channel_ack(channel, asked->verb == ASK_AGAIN ? asked->seq - !!asked->seq : asked->seq,
-                console_now());
-    if (asked->verb == ASK_AGAIN) {
+    if (asked->verb == ASK_ACK) {
+        channel_ack(channel, asked->seq, console_now());
+    } else {
         channel_again(channel, asked->seq);
         channel->tell = channel->tell || asked->seq < channel->first;
     }
@@ -38,6 +40,10 @@ static void on_exec_request(struct console *c, struct console_exec *e, const str
             c->ops->on_resize(c->ctx, asked->channel, asked->rows, asked->cols);
         break;
     case ASK_SIGNAL:
+        e->channel.tell = true;
+        if (asked->seq != e->signals + 1)
+            break;             /* asked for again: it had it */
+        e->signals++;
         if (c->ops->on_signal && !e->has_exited)
             c->ops->on_signal(c->ctx, asked->channel, asked->signal);
         break;
@@ -56,7 +62,7 @@ static void obey(struct console *c, const struct request *asked)
     if (asked->verb == ASK_BYE)
         return;
     if (asked->verb == ASK_HELLO) {
-        on_hello(c);
+        on_hello(c, asked);
         return;
     }
     if (asked->verb == ASK_EXEC) {

@@ -13,6 +13,8 @@
 
 #define READER_AWAY 30000u     /* ms without a request: there is no reader any more */
 #define TELL_DROPS 1000u       /* ms between two lines about what was dropped */
+#define FIRST_GREETING 2000u   /* ms, doubled each time: who reads cannot know that it may ask */
+#define LAST_GREETING 60000u
 #define EXEC_ORPHANED 600000u  /* ms without one: nobody will come back for an exec */
 
 uint64_t console_now(void)
@@ -55,6 +57,8 @@ int console_open(struct console *c, int fd, uint64_t boot_id, const struct conso
     c->next_exec = 1;
     c->heard_at = c->wrote_at = console_now();
     c->tell_hello = true;
+    c->greet_pause = FIRST_GREETING;
+    c->greet_at = c->heard_at + c->greet_pause;
     snprintf(c->boot, sizeof c->boot, "%016" PRIx64, boot_id);
     channel_start(&c->output, 0, c->ring, sizeof c->ring, console_now());
     return 0;
@@ -106,8 +110,8 @@ static void put_status(struct console *c, struct channel *channel, const struct 
     int n = snprintf(text, sizeof text, "first=%" PRIu64 " next=%" PRIu64 " dropped=%" PRIu64, channel->first,
                      channel->next, channel->dropped);
     if (e)
-        snprintf(text + n, sizeof text - (size_t)n, " in=%" PRIu64 " room=%zu eof=%d", e->taken,
-                 sizeof e->data - e->n, e->ends_input);
+        snprintf(text + n, sizeof text - (size_t)n, " in=%" PRIu64 " room=%zu eof=%d signals=%" PRIu64,
+                 e->taken, sizeof e->data - e->n, e->ends_input, e->signals);
     channel->tell = channel->has_dropped = false;
     channel->told_at = console_now();
     put_control(c, 's', channel->number, text);
@@ -119,8 +123,9 @@ static bool next_line(struct console *c)
     if (c->tell_hello) {
         char text[160];
         c->tell_hello = false;
-        snprintf(text, sizeof text, "1 boot=%s exec=%" PRIu32 " garbled=%" PRIu64, c->boot, c->next_exec,
-                 c->garbled);
+        snprintf(text, sizeof text, "1 boot=%s exec=%" PRIu32 " garbled=%" PRIu64 " to=%s", c->boot,
+                 c->next_exec, c->garbled, *c->nonce ? c->nonce : "-");
+        *c->nonce = 0;
         put_control(c, 'h', 0, text);
         return true;
     }
@@ -194,6 +199,8 @@ int console_poll_fds(struct console *c, struct pollfd *fds, int max)
 
 int console_timeout(const struct console *c)
 {
+    if (!c->is_attached)
+        return 1000;
     bool owes = c->output.first < c->output.next;
     for (int i = 0; i < CONSOLE_EXECS; i++)
         owes = owes || c->execs[i].used;
@@ -213,6 +220,14 @@ static void look_at_the_clock(struct console *c)
     uint64_t silent = console_now() - c->heard_at;
     if (c->is_attached && silent >= READER_AWAY)
         c->is_attached = false;
+    if (c->is_attached) {
+        c->greet_pause = FIRST_GREETING;
+        c->greet_at = console_now() + c->greet_pause;
+    } else if (console_now() >= c->greet_at) {
+        c->tell_hello = true;
+        c->greet_pause = c->greet_pause * 2 < LAST_GREETING ? c->greet_pause * 2 : LAST_GREETING;
+        c->greet_at = console_now() + c->greet_pause;
+    }
     if (silent < EXEC_ORPHANED)
         return;
     c->heard_at = console_now();

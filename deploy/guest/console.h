@@ -55,6 +55,7 @@ struct console_exec {
     bool used, has_exited, is_ended, is_tty, ends_input;
     struct channel channel;
     int in, status;
+    uint64_t signals;          /* how many were sent to it */
     uint64_t taken;            /* bytes of stdin taken since it began */
     size_t at, n;              /* of `data`: what is not written yet */
     uint8_t data[CONSOLE_STDIN];
@@ -64,10 +65,12 @@ struct console_exec {
 struct console {
     int fd;
     char boot[BOOT_DIGITS + 1];
+    char nonce[REQUEST_NONCE + 1];        /* of the greeting that is answered; "" = nobody's */
     const struct console_ops *ops;
     void *ctx;
     bool is_attached, tell_hello, is_overlong, in_line;
     uint64_t heard_at, wrote_at;          /* ms: the reader's last request; when the tty took something */
+    uint64_t greet_at, greet_pause;       /* ms: the next greeting while nobody answers */
     uint64_t garbled;                     /* requests whose check was wrong */
     uint32_t next_exec;
     unsigned turn;

@@ -59,7 +59,7 @@ void exec_open(struct console *c, const struct request *asked)
     e->has_exited = e->is_ended = e->ends_input = false;
     e->is_tty = asked->exec.tty;
     e->in = fds.in;
-    e->taken = 0;
+    e->taken = e->signals = 0;
     e->at = e->n = 0;
     if (e->in >= 0)
         console_set_nonblocking(e->in);

@@ -11,8 +11,8 @@ static const struct {
     enum verb verb;
     size_t words;              /* the verb included; for exec the least */
 } verbs[] = {
-    {"hello", ASK_HELLO, 2}, {"ack", ASK_ACK, 4},    {"again", ASK_AGAIN, 4},   {"exec", ASK_EXEC, 9},
-    {"stdin", ASK_STDIN, 4}, {"eof", ASK_EOF, 3},    {"size", ASK_SIZE, 4},     {"signal", ASK_SIGNAL, 3},
+    {"hello", ASK_HELLO, 3}, {"ack", ASK_ACK, 4},    {"again", ASK_AGAIN, 4},   {"exec", ASK_EXEC, 9},
+    {"stdin", ASK_STDIN, 4}, {"eof", ASK_EOF, 3},    {"size", ASK_SIZE, 4},     {"signal", ASK_SIGNAL, 4},
     {"close", ASK_CLOSE, 2}, {"bye", ASK_BYE, 1},
 };
 
@@ -104,13 +104,20 @@ static int take_exec(struct request *asked, struct request_room *room, int count
     return 0;
 }
 
+static int take_nonce(struct request *asked, const char *word)
+{
+    size_t n = strspn(word, "0123456789abcdefghijklmnopqrstuvwxyz");
+    asked->data = word;
+    return n && n <= REQUEST_NONCE && !word[n] ? 0 : BAD;
+}
+
 static int take(struct request *asked, struct request_room *room, int count)
 {
     char **word = room->words;
     uint64_t channel = 0;
     unsigned signal = 0;
     if (asked->verb == ASK_HELLO)
-        return strcmp(word[1], "1") ? BAD : 0;
+        return strcmp(word[1], "1") ? BAD : take_nonce(asked, word[2]);
     if (asked->verb == ASK_BYE)
         return 0;
     if (number(word[1], UINT32_MAX, &channel))
@@ -132,7 +139,7 @@ static int take(struct request *asked, struct request_room *room, int count)
     case ASK_SIZE:
         return small(word[2], 65535, &asked->rows) || small(word[3], 65535, &asked->cols) ? BAD : 0;
     case ASK_SIGNAL:
-        if (small(word[2], 64, &signal) || !signal)
+        if (number(word[2], UINT64_MAX, &asked->seq) || small(word[3], 64, &signal) || !signal)
             return BAD;
         asked->signal = (int)signal;
         return 0;

@@ -8,6 +8,7 @@
 
 #define REQUEST_MAX 16384      /* bytes of a line from the reader */
 #define REQUEST_WORDS 512
+#define REQUEST_NONCE 16      /* characters: a reader's own word in its greeting */
 
 enum verb { ASK_HELLO, ASK_ACK, ASK_AGAIN, ASK_EXEC, ASK_STDIN, ASK_EOF, ASK_SIZE, ASK_SIGNAL,
             ASK_CLOSE, ASK_BYE };
@@ -25,10 +26,10 @@ struct exec_request {
 struct request {
     enum verb verb;
     uint32_t channel;
-    uint64_t seq, credit;      /* ack, again; `seq` is the offset for stdin and eof */
+    uint64_t seq, credit;      /* ack, again; `seq` is the offset for stdin and eof, the count for signal */
     unsigned rows, cols;
     int signal;
-    const char *data;          /* stdin */
+    const char *data;          /* stdin; the nonce of hello */
     size_t size;
     struct exec_request exec;
 };

@@ -1,6 +1,7 @@
 /* A guest without a VM: the console's half of init as a process, for tests.
  *     console_process FD BOOT_ID COMMAND ARG…
  * FD is a tty or a socket; COMMAND's output is the container's. Ends when COMMAND has and all is told. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <pty.h>
