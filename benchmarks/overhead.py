@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import queue
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +30,7 @@ from uuid import UUID
 
 from benchmarks import metered_lab
 from benchmarks.control_plane import (
+    Client,
     Plane,
     Wish,
     assert_durable,
@@ -162,20 +165,35 @@ class Bench:
             self.ours.alone += self._ours(1, 1)[1]
 
     def _ours(self, vms: int, at_a_time: int) -> tuple[float, list[float]]:
-        """Ask for so many, with a bound on those accepted whose guest is not up."""
+        """Ask for so many, with a bound on those asked for whose guest is not up.
+
+        Like the script's threads, the clients ask side by side: each has a connection of its own.
+        """
         names = self._names("ours", vms)
-        client = self._plane.client(self._wish)
+        clients = [self._plane.client(self._wish) for _ in range(at_a_time)]
+        idle = queue.SimpleQueue[Client]()
+        for client in clients:
+            idle.put(client)
+
+        def ask(name: str) -> tuple[str, float]:
+            client = idle.get()
+            try:
+                return client.create(name), time.monotonic()
+            finally:
+                idle.put(client)
+
         self._lab.take()
-        accepted: dict[str, float] = {}
         already = self._lab.booted()
         began = time.monotonic()
-        for number, name in enumerate(names):
-            self._await_booted(already + number - at_a_time + 1)
-            operation = client.create(name)
-            accepted[operation] = time.monotonic()
+        with ThreadPoolExecutor(at_a_time) as threads:
+            asked = []
+            for number, name in enumerate(names):
+                self._await_booted(already + number - at_a_time + 1)
+                asked.append(threads.submit(ask, name))
+            accepted = dict(future.result() for future in asked)
         self._await_booted(already + vms)
         for operation in accepted:
-            client.await_success(operation)
+            clients[0].await_success(operation)
         took = time.monotonic() - began
         metered = self._lab.take()
         self.ours.count(metered, vms)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import reduce
+from operator import or_
 
 from django.db import models
 from django.db.models import F, Q
@@ -20,8 +22,8 @@ class AlarmQuerySet(models.QuerySet["Alarm"]):
         )
         return self.filter(closed_at=None).order_by(order, "opened_at")
 
-    def of_code(self, code: str) -> AlarmQuerySet:
-        return self.filter(tag__startswith=f"{code}:")
+    def of_codes(self, codes: Iterable[str]) -> AlarmQuerySet:
+        return self.filter(reduce(or_, (Q(tag__startswith=f"{code}:") for code in codes)))
 
     def close(self, tags: Iterable[str]) -> int:
         """Close the standing alarms of these tags; how many there were."""

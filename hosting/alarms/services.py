@@ -1,6 +1,7 @@
 """Opening and closing alarms, and writing down what was done."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.db.models.functions import Now
@@ -23,6 +24,31 @@ def open_alarm(
 def close_alarm(tag: str) -> bool:
     """The matter is settled; False when no alarm of this tag stood."""
     return bool(Alarm.objects.close([tag]))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An alarm that should stand. Its tag begins with its code: "<code>:<what it is about>"."""
+
+    tag: str
+    severity: Severity
+    title: str
+    detail: str
+
+
+def let_stand(codes: Collection[str], wanted: Iterable[Wanted]) -> None:
+    """Make the alarms of these codes stand exactly where they are wanted.
+
+    One that says the same as before is not raised again.
+    """
+    all_wanted = {alarm.tag: alarm for alarm in wanted}
+    standing = Alarm.objects.standing().of_codes(codes)
+    known = dict(standing.values_list("tag", "detail"))
+    for alarm in all_wanted.values():
+        if known.get(alarm.tag) != alarm.detail:
+            open_alarm(alarm.tag, severity=alarm.severity, title=alarm.title, detail=alarm.detail)
+    if known.keys() - all_wanted.keys():
+        Alarm.objects.close(known.keys() - all_wanted.keys())
 
 
 def acknowledge_alarm(alarm: Alarm, *, actor: str) -> bool:

@@ -6,15 +6,13 @@ It takes no argument and reads everything each time, so whatever ends a trouble 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 
 from django.db.models import Count, Max, Q
 from django.db.models.functions import Now
 
 from hosting.alarms.choices import Severity
-from hosting.alarms.models import Alarm
-from hosting.alarms.services import open_alarm
+from hosting.alarms.services import Wanted, let_stand
 from hosting.fleet.models import Pool
 from hosting.operations.choices import Trouble, What
 from hosting.operations.models import Operation, OperationEvent
@@ -24,27 +22,9 @@ _DEATHS = 3
 _UNFOLLOWED = timedelta(minutes=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    tag: str
-    severity: Severity
-    title: str
-    detail: str
-
-
 def raise_and_close_alarms() -> None:
     """Make the alarms of this module's codes stand exactly where they should."""
-    wanted = {alarm.tag: alarm for find in _FINDERS.values() for alarm in find()}
-    standing = Alarm.objects.standing()
-    known = {
-        alarm.tag: alarm.detail
-        for code in _FINDERS
-        for alarm in standing.of_code(code).only("tag", "detail")
-    }
-    for alarm in wanted.values():
-        if known.get(alarm.tag) != alarm.detail:
-            open_alarm(alarm.tag, severity=alarm.severity, title=alarm.title, detail=alarm.detail)
-    Alarm.objects.close(known.keys() - wanted.keys())
+    let_stand(_FINDERS.keys(), (alarm for find in _FINDERS.values() for alarm in find()))
 
 
 def _late() -> Iterator[Wanted]:

@@ -50,7 +50,7 @@ def test_where_no_alarm_stands_the_page_says_so(operator: Client) -> None:
 
 
 def test_others_see_who_looks_at_it(fleet: Fleet, operator: Client) -> None:
-    alarm = Alarm.objects.all().of_code("host-not-fenced").get()
+    alarm = Alarm.objects.all().of_codes(["host-not-fenced"]).get()
     response = operator.post(reverse("console:alarm-acknowledge", args=[alarm.pk]))
     assert response["Location"] == reverse("console:alarms")
     html = html_of(operator)

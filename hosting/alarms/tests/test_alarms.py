@@ -8,7 +8,14 @@ from django.db import IntegrityError, transaction
 from hosting.alarms import selectors
 from hosting.alarms.choices import Severity
 from hosting.alarms.models import Alarm, AuditEntry
-from hosting.alarms.services import acknowledge_alarm, close_alarm, open_alarm, record_audit
+from hosting.alarms.services import (
+    Wanted,
+    acknowledge_alarm,
+    close_alarm,
+    let_stand,
+    open_alarm,
+    record_audit,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -32,6 +39,26 @@ def test_raised_after_it_was_closed_it_is_a_new_one() -> None:
     open_alarm("disk:a", title="x")
     assert Alarm.objects.count() == 2
     assert selectors.standing_alarms().get().times == 1
+
+
+def _wanted(tag: str, detail: str = "") -> Wanted:
+    return Wanted(tag, Severity.WARNING, f"About {tag}", detail)
+
+
+def test_of_given_codes_exactly_what_is_wanted_stands_and_others_are_left_alone() -> None:
+    for tag in ("disk:old", "fan:old", "disks:other"):
+        open_alarm(tag, title="x")
+    let_stand(["disk", "fan"], [_wanted("disk:new"), _wanted("fan:old")])
+    tags = Alarm.objects.standing().values_list("tag", flat=True)
+    assert set(tags) == {"disk:new", "fan:old", "disks:other"}
+
+
+def test_what_stands_and_says_the_same_is_not_raised_again_and_what_says_more_is() -> None:
+    let_stand(["disk"], [_wanted("disk:a", "3 bad blocks"), _wanted("disk:b", "hot")])
+    let_stand(["disk"], [_wanted("disk:a", "4 bad blocks"), _wanted("disk:b", "hot")])
+    told = dict(Alarm.objects.standing().values_list("tag", "times"))
+    assert told == {"disk:a": 2, "disk:b": 1}
+    assert Alarm.objects.get(tag="disk:a").detail == "4 bad blocks"
 
 
 def test_the_database_keeps_one_standing_per_tag() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from uuid import UUID
 
 from django.db import transaction
@@ -10,8 +10,7 @@ from django.db.models import Exists, F, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from hosting.alarms.choices import Severity
-from hosting.alarms.models import Alarm
-from hosting.alarms.services import open_alarm
+from hosting.alarms.services import Wanted, let_stand
 from hosting.compute.models import Instance, InstanceQuerySet
 from hosting.errors import Conflict
 from hosting.fleet.choices import PoolState
@@ -28,22 +27,17 @@ CODE = "vm-lost"
 def reconcile_instances() -> int:
     """How many operations were opened. Two queries to look, however many there are."""
     views = list(_views())
-    _tell_of_lost_ones([view.uuid for view in views if is_lost(view)])
+    let_stand([CODE], (_alarm_about(view.uuid) for view in views if is_lost(view)))
     return sum(_begin(begin) for begin in diff(views, timezone.now()))
 
 
-def _tell_of_lost_ones(lost: Collection[UUID]) -> None:
-    standing = set(Alarm.objects.standing().of_code(CODE).values_list("tag", flat=True))
-    wanted = {f"{CODE}:{uuid}": uuid for uuid in lost}
-    for tag in wanted.keys() - standing:
-        open_alarm(
-            tag,
-            severity=Severity.CRITICAL,
-            title=f"The VM of instance {wanted[tag]} is unknown to its pool",
-            detail="It may run all the same: no other is started until a person has looked.",
-        )
-    if standing - wanted.keys():
-        Alarm.objects.close(standing - wanted.keys())
+def _alarm_about(lost: UUID) -> Wanted:
+    return Wanted(
+        f"{CODE}:{lost}",
+        Severity.CRITICAL,
+        f"The VM of instance {lost} is unknown to its pool",
+        "It may run all the same: no other is started until a person has looked.",
+    )
 
 
 @transaction.atomic

@@ -7,8 +7,7 @@ from collections import defaultdict
 from django.db import connection, transaction
 
 from hosting.alarms.choices import Severity
-from hosting.alarms.models import Alarm
-from hosting.alarms.services import open_alarm
+from hosting.alarms.services import Wanted, let_stand
 from hosting.compute.models import Instance
 from hosting.fleet.models import Host
 from tenants.choices import DIMENSIONS
@@ -21,17 +20,17 @@ CODE = "ledger-wrong"
 def reconcile_quotas() -> list[Wrong]:
     """What is wrong. Nothing is mended: a sum that is wrong says that some other is not to be trusted."""
     wrong = list(diff(*_sums()))
-    for one in wrong:
-        open_alarm(
-            f"ledger-wrong:{one.what}.{one.column}",
-            severity=Severity.CRITICAL,
-            title=f"The ledger is wrong: {one.column} of {one.what}",
-            detail=f"It says {one.kept}, its rows add up to {one.counted}.",
-        )
-    still = {f"{CODE}:{one.what}.{one.column}" for one in wrong}
-    standing = Alarm.objects.all().standing().of_code(CODE).values_list("tag", flat=True)
-    Alarm.objects.all().close(set(standing) - still)
+    let_stand([CODE], map(_alarm_about, wrong))
     return wrong
+
+
+def _alarm_about(wrong: Wrong) -> Wanted:
+    return Wanted(
+        f"{CODE}:{wrong.what}.{wrong.column}",
+        Severity.CRITICAL,
+        f"The ledger is wrong: {wrong.column} of {wrong.what}",
+        f"It says {wrong.kept}, its rows add up to {wrong.counted}.",
+    )
 
 
 Sums = dict[str, dict[str, int]]
