@@ -156,10 +156,10 @@ __attribute__((noreturn)) static void reap(pid_t child, int status_fd) {
     }
 }
 
-__attribute__((noreturn)) static void first_process(int root, const struct launch *launch, const int fds[3],
+__attribute__((noreturn)) static void first_process(const struct launch *launch, const int fds[3],
                                                     const char *terminal, int status_fd) {
     sigset_t all;
-    if (root_enter(root, terminal))
+    if (root_enter(terminal))
         _exit(126);
     if (wants_to_be_first(launch->argv[0])) {
         standard_files(fds, terminal != NULL);
@@ -222,7 +222,7 @@ int process_start(struct process *process, int root, const struct launch *launch
     }
     pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | SIGCHLD, 0, 0, 0, 0);
     if (!pid)
-        first_process(root, launch, inner, tty ? terminal : NULL, ends[1]);
+        first_process(launch, inner, tty ? terminal : NULL, ends[1]);
     close(ends[1]);
     for (int i = 0; i < (tty ? 1 : 3); i++)
         close(inner[i]);

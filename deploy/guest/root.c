@@ -219,8 +219,10 @@ static int restrict_proc(int root) {
     return 0;
 }
 
-int root_enter(int root, const char *terminal) {
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+int root_enter(const char *terminal) {
+    /* Opened anew: a descriptor from before belongs to the mounts that init sees. */
+    int root = open(ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
         return failed("private mounts");
     if (mount_inside(root, "proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "") ||
         mount_inside(root, "mqueue", "/dev/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, "") ||

@@ -15,8 +15,8 @@ int root_assemble(void);
 int root_furnish(int root, const struct spec *spec);
 
 /* In the container's first process, alone in new PID and mount namespaces: /proc, what of it is hidden or
- * read-only, and then `root` is /. `terminal`: the path of its pty to be /dev/console, or NULL. */
-int root_enter(int root, const char *terminal);
+ * read-only, and then its root is /. `terminal`: the path of its pty to be /dev/console, or NULL. */
+int root_enter(const char *terminal);
 
 /* Let go of all disks after the last process has gone. */
 void root_leave(int root);

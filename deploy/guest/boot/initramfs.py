@@ -15,6 +15,8 @@ REGULAR, FOLDER, LINK = 0o100000, 0o040000, 0o120000
 MKE2FS_CONF = b"[defaults]\n\tbase_features = sparse_super,large_file,filetype,dir_index,ext_attr\n\
 \tblocksize = 4096\n\tinode_size = 256\n\tinode_ratio = 16384\n[fs_types]\n\text4 = {\n\
 \t\tfeatures = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize\n\t}\n"
+# mke2fs asks for these by the size of the disk.
+MKE2FS_CONF += b"".join(b"\t%s = {\n\t}\n" % size for size in (b"floppy", b"small", b"big", b"huge"))
 LIBRARIES = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib64", "usr/lib64")
 
 
