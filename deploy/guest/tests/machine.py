@@ -12,11 +12,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from worker.relay.protocol import Frame, Plain
-from worker.relay.session import Session
+from worker.relay.protocol import Frame, Plain, Reply
+from worker.relay.session import Inbound, Session
 
 ARGUMENTS = "console=ttyS0 console=hvc0 panic=1 net.ifnames=0 quiet"
 BOOT_SECONDS = 90.0
+EXEC_SECONDS = 20.0
+
+
+class Refused(Exception):
+    """Init would not run what it was asked to."""
 
 
 class Slow(AssertionError):
@@ -43,6 +48,7 @@ class Machine:
         self.port = free_port()
         self.session = Session()
         self.frames: list[Frame] = []
+        self.replies: list[Reply] = []
         self.plain = b""
         self.execs = 0
         self._serial, theirs = socket.socketpair()
@@ -125,6 +131,8 @@ class Machine:
             if isinstance(event, Frame):
                 self.frames.append(event)
                 self.session.keep(event.channel, event.seq)
+            elif isinstance(event, Reply):
+                self.replies.append(event)
             elif isinstance(event, Plain):
                 self.plain += event.data
 
@@ -175,15 +183,18 @@ class Machine:
         number = max(self.session.next_exec, self.execs + 1)
         self.execs = number
         self.session.next_exec = number + 1
-        from worker.relay.session import Inbound
-
         self.session.channels[number] = Inbound()
         self.session.send("exec", number, "-", 0, 0, user, cwd, len(argv), *argv, *env)
-        self.until(
-            lambda: any(f.kind == "x" and f.channel == number for f in self.frames),
-            f"{argv} does not end",
-        )
-        how = next(f.data for f in self.frames if f.kind == "x" and f.channel == number).decode()
+        ends: list[Frame] = []
+
+        def has_ended() -> bool:
+            if any(reply.channel == number for reply in self.replies):
+                raise Refused(str(self.replies[-1]))
+            ends.extend(f for f in self.frames if f.kind == "x" and f.channel == number)
+            return bool(ends)
+
+        self.until(has_ended, f"{argv} does not end", EXEC_SECONDS)
+        how = ends[0].data.decode()
         self.session.forget(number)
         word, _, value = how.partition(" ")
         status = int(value) + (128 if word == "signal" else 0)
