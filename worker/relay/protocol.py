@@ -23,7 +23,7 @@ _LINE = re.compile(
     rb"([0-9a-f]{8}) (([a-z])(\+?)(\d{0,10}) (\d{1,20}) (\d{1,10})\.(\d{3}) (.*))", re.DOTALL
 )
 _KERNEL = re.compile(rb"\[ *\d+\.\d{6}\]")
-_ESCAPE = re.compile(rb"\\(x[0-9a-f]{2}|[^x]|$)", re.DOTALL)
+_ESCAPE = re.compile(rb"\\(x[0-9a-f]{2}|.|$)", re.DOTALL)
 _BYTE_OF = {
     b"\\": b"\\",
     b"t": b"\t",
@@ -228,16 +228,13 @@ def unescape(text: bytes) -> bytes:
 
     def byte(found: re.Match[bytes]) -> bytes:
         code = found[1]
-        if code.startswith(b"x"):
+        if len(code) == 3:
             return bytes.fromhex(code[1:].decode())
         if code not in _BYTE_OF:
             raise ValueError("no escape of the protocol")
         return _BYTE_OF[code]
 
-    result = _ESCAPE.sub(byte, text)
-    if re.search(rb"\\x(?![0-9a-f]{2})", text.replace(b"\\\\", b"")):
-        raise ValueError("no escape of the protocol")
-    return result
+    return _ESCAPE.sub(byte, text)
 
 
 def escape_word(word: bytes) -> bytes:

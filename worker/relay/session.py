@@ -7,7 +7,7 @@ acknowledged before `keep` says that it is kept, so that whoever comes next goes
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -126,6 +126,10 @@ class Session:
         """Raises ValueError when it is too long."""
         self._out += request(self.boot, *words)
 
+    def check(self, words: Sequence[str | bytes | int]) -> None:
+        """Raises ValueError when it is too long to be sent."""
+        request(self.boot, *words)
+
     def outgoing(self, now: float) -> bytes:
         """What is to be sent now; it counts as sent."""
         if self._ask_at is not None and now >= self._ask_at:
@@ -161,6 +165,10 @@ class Session:
             inbound = self.channels.get(event.channel)
             if inbound is not None and inbound.take(event, now):
                 yield event
+            elif inbound is None and self.is_greeted and event.kind == "x":
+                self.send(
+                    "ack", event.channel, event.seq, event.seq
+                )  # it did not hear that we have it
         elif isinstance(event, Status):
             yield from self._compare(event, now)
         elif isinstance(event, Hello):
