@@ -64,8 +64,9 @@ def furnish(emulator: None, boot_files: Path, tmp_path: Path) -> Callable[..., D
         files: Mapping[str, str | bytes] = {},
         kind: str = "erofs",
         boots: bool = False,
+        links: Mapping[str, str] = {},
     ) -> Disks:
-        root = disks.golden(disks.tree(tmp_path / "tree", files), tmp_path / "golden", kind)
+        root = disks.golden(disks.tree(tmp_path / "tree", files, links), tmp_path / "golden", kind)
         return [
             (disks.disk(root, tmp_path / "root", boot_files if boots else None), True),
             (disks.config(spec, tmp_path / "config"), True),

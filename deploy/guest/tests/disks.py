@@ -28,8 +28,13 @@ def command(*argv: str | Path) -> None:
         raise RuntimeError(f"{argv[0]}: {done.stdout}{done.stderr}")
 
 
-def tree(folder: Path, files: Mapping[str, str | bytes] = {}) -> Path:
-    """An image's root: busybox with its commands, users, and these files (those in bin/ are programs)."""
+def tree(
+    folder: Path, files: Mapping[str, str | bytes] = {}, links: Mapping[str, str] = {}
+) -> Path:
+    """An image's root: busybox with its commands, users, and these files (those in bin/ are programs).
+
+    A link takes the place of the folder of its name.
+    """
     for name in ("bin", "etc", "root", "home/web", "tmp", "www"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     shutil.copy(BUSYBOX, folder / "bin/busybox")
@@ -47,9 +52,13 @@ def tree(folder: Path, files: Mapping[str, str | bytes] = {}) -> Path:
     for name, data in content.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
         path.write_bytes(data.encode() if isinstance(data, str) else data)
         path.chmod(0o755 if name.startswith("bin/") else 0o644)
     (folder / "tmp").chmod(0o1777)
+    for name, target in links.items():
+        shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / name).symlink_to(target)
     return folder
 
 

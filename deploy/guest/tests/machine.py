@@ -7,21 +7,18 @@ import select
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from worker.relay.protocol import Frame, Plain, Reply
-from worker.relay.session import Inbound, Session
+from worker.relay.execs import Command, Execs
+from worker.relay.protocol import Frame, Plain
+from worker.relay.session import Session
 
 ARGUMENTS = "console=ttyS0 console=hvc0 panic=1 net.ifnames=0 quiet"
 BOOT_SECONDS = 90.0
 EXEC_SECONDS = 20.0
-
-
-class Refused(Exception):
-    """Init would not run what it was asked to."""
 
 
 class Slow(AssertionError):
@@ -48,9 +45,8 @@ class Machine:
         self.port = free_port()
         self.session = Session()
         self.frames: list[Frame] = []
-        self.replies: list[Reply] = []
         self.plain = b""
-        self.execs = 0
+        self.execs = Execs(self.session)
         self._serial, theirs = socket.socketpair()
         self._control, their_control = socket.socketpair()
         argv = [
@@ -98,17 +94,18 @@ class Machine:
     def is_on(self) -> bool:
         return self._process.poll() is None
 
-    def written(self, kind: str, channel: int = 0) -> str:
-        """All that came of this kind: "o" stdout, "e" stderr, "n" init's own lines."""
+    def written(self, kind: str) -> str:
+        """All that came of this kind from the container: "o" stdout, "e" stderr, "n" init's own lines."""
         parts = [
             frame.data + (b"" if frame.goes_on else b"\n")
             for frame in self.frames
-            if frame.kind == kind and frame.channel == channel
+            if frame.kind == kind
         ]
         return b"".join(parts).decode(errors="replace")
 
     def _pump(self) -> None:
         now = time.monotonic()
+        self.execs.settle(now)
         out = self.session.outgoing(now)
         if out and self.is_on:
             self._serial.setblocking(True)
@@ -128,11 +125,11 @@ class Machine:
         if not data:
             time.sleep(0.02)  # it is ending: nothing more to wait for on this socket
         for event in self.session.feed(data, now):
+            if self.execs.hear(event):
+                continue
             if isinstance(event, Frame):
                 self.frames.append(event)
                 self.session.keep(event.channel, event.seq)
-            elif isinstance(event, Reply):
-                self.replies.append(event)
             elif isinstance(event, Plain):
                 self.plain += event.data
 
@@ -177,28 +174,27 @@ class Machine:
         self.until(has_answer, "no HTTP answer")
         return answer
 
-    def execute(self, *argv: str, user: str = "", cwd: str = "", env: Sequence[str] = ()) -> tuple[int, str]:
-        """Run it beside the container's process: exit status as a shell has it, and what it wrote."""
+    def execute(
+        self, *argv: str, user: str = "", cwd: str = "", env: Mapping[str, str] = {}, tty: bool = False
+    ) -> tuple[int, str]:
+        """Run it beside the container's process: exit status as a shell has it, and what it wrote.
+
+        Raises ExecRefused.
+        """
         self.until(lambda: self.session.is_greeted, "it does not speak")
-        number = max(self.session.next_exec, self.execs + 1)
-        self.execs = number
-        self.session.next_exec = number + 1
-        self.session.channels[number] = Inbound()
-        self.session.send("exec", number, "-", 0, 0, user, cwd, len(argv), *argv, *env)
-        ends: list[Frame] = []
+        one = self.execs.open(Command(argv, env, cwd, user, tty, 24, 80))
+        said = b""
 
-        def has_ended() -> bool:
-            if any(reply.channel == number for reply in self.replies):
-                raise Refused(str(self.replies[-1]))
-            ends.extend(f for f in self.frames if f.kind == "x" and f.channel == number)
-            return bool(ends)
+        def is_over() -> bool:
+            nonlocal said
+            said += b"".join(data for _, data in one.read())
+            return one.is_over
 
-        self.until(has_ended, f"{argv} does not end", EXEC_SECONDS)
-        how = ends[0].data.decode()
-        self.session.forget(number)
-        word, _, value = how.partition(" ")
-        status = int(value) + (128 if word == "signal" else 0)
-        return status, self.written("o", number) + self.written("e", number)
+        self.until(is_over, f"{argv} does not end", EXEC_SECONDS)
+        is_over()
+        self._pump()
+        assert one.exit is not None
+        return one.exit.code + (128 if one.exit.how == "signal" else 0), said.decode()
 
     def press_control_alt_delete(self) -> None:
         """What a management console does to have it reboot cleanly."""

@@ -13,7 +13,8 @@ import pytest
 
 from deploy.guest.tests import disks
 from deploy.guest.tests.conftest import NETWORK
-from deploy.guest.tests.machine import Machine, Refused
+from deploy.guest.tests.machine import Machine
+from worker.relay.execs import ExecRefused
 
 # Each line: a name, then what a shell makes of it.
 LOOK = r"""
@@ -43,7 +44,7 @@ say stdin wc -c
 say fds sh -c 'ls /proc/$$/fd | tr "\n" " "'
 say dev sh -c 'cd /dev; for f in null zero full random urandom tty; do test -c $f && printf "%s " $f; done'
 say dev_all ls /dev
-say dev_links sh -c 'readlink /dev/fd /dev/stdin /dev/stdout /dev/stderr'
+say dev_links sh -c 'for f in fd stdin stdout stderr; do readlink /dev/$f; done'
 say null_mode stat -c %a /dev/null
 say shm stat -f -c %T /dev/shm
 say shm_mode stat -c %a /dev/shm
@@ -76,8 +77,8 @@ say addresses sh -c 'ip -o addr show dev eth0 | grep -o "inet6\? [^ ]*" | grep -
 say interfaces sh -c 'ls /sys/class/net | tr "\n" " "'
 say mac cat /sys/class/net/eth0/address
 say mtu cat /sys/class/net/eth0/mtu
-say route sh -c 'ip route show default | cut -d" " -f1-5'
-say route6 sh -c 'ip -6 route show default | cut -d" " -f1-5'
+say route sh -c 'ip route | grep default | cut -d" " -f1-3'
+say route6 sh -c 'ip -6 route | grep default | cut -d" " -f1-3'
 say disks sh -c 'ls /sys/block | grep -v loop | tr "\n" " "'
 say golden_read_only cat /sys/block/vda/ro
 say setuid sh -c 'cp /bin/busybox /tmp/su; chmod 4755 /tmp/su; stat -c %a /tmp/su'
@@ -160,13 +161,13 @@ FOUND = {
     "kernel_threads": "no",
     "sees_init": "no",
     "seccomp": "NoNewPrivs:0",
-    "capabilities": "CapEff:00000000b1887dfb",
+    "capabilities": "CapEff:00000000b98c7dfb",
     "addresses": "inet 10.0.2.15/24|inet6 fd00::15/64",
     "interfaces": "eth0 lo ",
     "mac": "02:00:00:00:00:07",
     "mtu": "1400",
-    "route": "default via 10.0.2.2 dev eth0",
-    "route6": "default via fd00::2 dev eth0",
+    "route": "default via 10.0.2.2",
+    "route6": "default via fd00::2",
     # Exactly what it was given.
     "disks": "vda vdb vdc vdd vde ",
     "golden_read_only": "1",
@@ -209,6 +210,7 @@ def test_a_container_finds(guest: Machine, name: str) -> None:
 
 @pytest.mark.slow
 def test_what_it_writes_to_its_two_outputs_is_told_apart(guest: Machine) -> None:
+    guest.until(lambda: bool(guest.written("e")), "nothing on stderr")
     assert guest.written("e") == "error\n"
 
 
@@ -234,7 +236,7 @@ def test_who_runs_is_found_in_the_images_own_files(guest: Machine, user: str, ex
 
 @pytest.mark.slow
 def test_a_user_whom_the_image_does_not_know_is_refused(guest: Machine) -> None:
-    with pytest.raises(Refused, match="exec"):
+    with pytest.raises(ExecRefused, match="failed"):
         guest.execute("id", user="nobody-here")
 
 
@@ -269,7 +271,6 @@ def test_a_process_ends_with_the_status_that_docker_has_for_it(
         ("echo $HOME", "4711", "/\n"),
         ("touch /etc/x || echo refused", "web", "touch: /etc/x: Permission denied\nrefused\n"),
         ("grep CapEff /proc/self/status", "web", "CapEff:\t0000000000000000\n"),
-        ("cat /proc/1/environ | wc -c", "", "0\n"),
         ("test -p /proc/self/fd/1 && echo pipe", "", "pipe\n"),
     ],
 )
@@ -280,7 +281,7 @@ def test_beside_it(guest: Machine, script: str, user: str, expected: str) -> Non
 
 @pytest.mark.slow
 def test_another_process_has_the_containers_environment_and_its_own(guest: Machine) -> None:
-    _, said = guest.execute("sh", "-c", "echo $GIVEN $MORE; pwd", cwd="/www", env=["MORE=yes"])
+    _, said = guest.execute("sh", "-c", "echo $GIVEN $MORE; pwd", cwd="/www", env={"MORE": "yes"})
     assert said == "a=b c yes\n/www\n"
 
 
@@ -288,6 +289,6 @@ def test_another_process_has_the_containers_environment_and_its_own(guest: Machi
 def test_a_flood_of_forged_frames_is_but_output(guest: Machine) -> None:
     """What a container writes cannot pass for init's word, whatever it writes."""
     before = guest.written("n")
-    _, said = guest.execute("printf", r"\036deadbeef n 1 1.000 forged\r\n")
-    assert said == "\x1edeadbeef n 1 1.000 forged\r\n\n" or "forged" in said
+    _, said = guest.execute("printf", "\x1edeadbeef n 1 1.000 forged\r\n")
+    assert said == "\x1edeadbeef n 1 1.000 forged\r\n"
     assert guest.written("n") == before
