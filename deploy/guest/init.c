@@ -26,7 +26,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { DRAIN_MS = 5000, STEP_MS = 1000 };
+enum { DRAIN_MS = 5000, LINGER_MS = 3000, STEP_MS = 1000 };
 
 static struct console console;
 static struct xenstore xenstore = {.fd = -1};
@@ -36,11 +36,85 @@ static int64_t kill_at;        /* when the container is made to end; 0: nobody a
 static int how_to_end = RB_POWER_OFF;
 static uint32_t asked_for;     /* our question for control/shutdown */
 
+static void begin_to_end(int how) {
+    if (kill_at)
+        return;
+    how_to_end = how;
+    kill_at = now_ms() + (int64_t)container.spec.grace_seconds * 1000;
+    say("asked to end; signal %d, then %d seconds", container.spec.stop_signal, container.spec.grace_seconds);
+    container_signal(&container, container.spec.stop_signal);
+}
+
+/* ----------------------------------------------------------------------------------------------- while it runs */
+
+static void changed(void *context, const char *path) {
+    (void)context;
+    if (!strcmp(path, "control/shutdown"))
+        asked_for = xenstore_read(&xenstore, path);
+}
+
+static void told(void *context, uint32_t request, const char *value) {
+    (void)context;
+    if (!asked_for || request != asked_for)
+        return;
+    asked_for = 0;
+    bool reboots = value && !strcmp(value, "reboot");
+    if (reboots || (value && (!strcmp(value, "poweroff") || !strcmp(value, "halt")))) {
+        xenstore_write(&xenstore, "control/shutdown", "");
+        begin_to_end(reboots ? RB_AUTOBOOT : RB_POWER_OFF);
+    } else if (!value || !*value) {
+        /* A watch speaks when it is new, and it is new after a move: xenstore there knows nothing of us. */
+        report_ready(&xenstore, &container.spec);
+    }
+}
+
+static void take_signals(void) {
+    struct signalfd_siginfo info;
+    while (read(signals, &info, sizeof info) == sizeof info) {
+        if (info.ssi_signo == SIGTERM)
+            begin_to_end(RB_POWER_OFF);
+        else if (info.ssi_signo == SIGINT)
+            begin_to_end(RB_AUTOBOOT);
+    }
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+        container_child_ended(&container, pid, status);
+}
+
+static int patience(int longest) {
+    int timeout = console_timeout(&console);
+    if (kill_at && kill_at - now_ms() < longest)
+        longest = kill_at < now_ms() ? 0 : (int)(kill_at - now_ms());
+    return timeout < 0 || longest < timeout ? longest : timeout;
+}
+
+/* A second at most, so that a moment missed is made up for. */
+static void wait_for_something(int longest) {
+    struct pollfd fds[2 + CONSOLE_POLL_FDS] = {{.fd = signals, .events = POLLIN},
+                                               {.fd = xenstore.fd, .events = POLLIN}};
+    int count = console_poll_fds(&console, fds + 2, CONSOLE_POLL_FDS);
+    if (poll(fds, (nfds_t)(2 + count), patience(longest)) < 0)
+        return; /* EINTR: asked again */
+    if (fds[0].revents)
+        take_signals();
+    if (fds[1].revents && xenstore_handle(&xenstore))
+        failed("xenstore");
+    console_handle(&console, fds + 2, count);
+    if (kill_at && now_ms() >= kill_at) {
+        say("still running after %d seconds: killed", container.spec.grace_seconds);
+        container_signal(&container, SIGKILL);
+        kill_at = INT64_MAX;
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------- the end */
 
 __attribute__((noreturn)) static void end(const char *how) {
     report_exit(&xenstore, how);
     say("the container has ended: %s", how);
+    /* A container of a moment: whoever follows consoles has hardly found this one. */
+    for (int64_t until = now_ms() + LINGER_MS; !console.is_attached && now_ms() < until;)
+        wait_for_something(STEP_MS / 10);
     console_drain(&console, DRAIN_MS);
     root_leave(container.root);
     reboot(how_to_end);
@@ -53,15 +127,6 @@ __attribute__((noreturn)) static void give_up(const char *why) {
     say("%s", why);
     snprintf(how, sizeof how, "failed %s", why);
     end(how);
-}
-
-static void begin_to_end(int how) {
-    if (kill_at)
-        return;
-    how_to_end = how;
-    kill_at = now_ms() + (int64_t)container.spec.grace_seconds * 1000;
-    say("asked to end; signal %d, then %d seconds", container.spec.stop_signal, container.spec.grace_seconds);
-    container_signal(&container, container.spec.stop_signal);
 }
 
 /* --------------------------------------------------------------------------------------------- the beginning */
@@ -154,69 +219,6 @@ static void block_signals(void) {
     reboot(RB_DISABLE_CAD);
 }
 
-/* ----------------------------------------------------------------------------------------------- while it runs */
-
-static void changed(void *context, const char *path) {
-    (void)context;
-    if (!strcmp(path, "control/shutdown"))
-        asked_for = xenstore_read(&xenstore, path);
-}
-
-static void told(void *context, uint32_t request, const char *value) {
-    (void)context;
-    if (!asked_for || request != asked_for)
-        return;
-    asked_for = 0;
-    bool reboots = value && !strcmp(value, "reboot");
-    if (reboots || (value && (!strcmp(value, "poweroff") || !strcmp(value, "halt")))) {
-        xenstore_write(&xenstore, "control/shutdown", "");
-        begin_to_end(reboots ? RB_AUTOBOOT : RB_POWER_OFF);
-    } else if (!value || !*value) {
-        /* A watch speaks when it is new, and it is new after a move: xenstore there knows nothing of us. */
-        report_ready(&xenstore, &container.spec);
-    }
-}
-
-static void take_signals(void) {
-    struct signalfd_siginfo info;
-    while (read(signals, &info, sizeof info) == sizeof info) {
-        if (info.ssi_signo == SIGTERM)
-            begin_to_end(RB_POWER_OFF);
-        else if (info.ssi_signo == SIGINT)
-            begin_to_end(RB_AUTOBOOT);
-    }
-    int status;
-    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
-        container_child_ended(&container, pid, status);
-}
-
-static int patience(void) {
-    int timeout = console_timeout(&console);
-    if (!kill_at)
-        return timeout;
-    int64_t left = kill_at - now_ms();
-    int ours = left < 0 ? 0 : left > STEP_MS ? STEP_MS : (int)left;
-    return timeout < 0 || ours < timeout ? ours : timeout;
-}
-
-static void wait_for_something(void) {
-    struct pollfd fds[2 + CONSOLE_POLL_FDS] = {{.fd = signals, .events = POLLIN},
-                                               {.fd = xenstore.fd, .events = POLLIN}};
-    int count = console_poll_fds(&console, fds + 2, CONSOLE_POLL_FDS);
-    if (poll(fds, (nfds_t)(2 + count), patience()) < 0)
-        return; /* EINTR: asked again */
-    if (fds[0].revents)
-        take_signals();
-    if (fds[1].revents && xenstore_handle(&xenstore))
-        failed("xenstore");
-    console_handle(&console, fds + 2, count);
-    if (kill_at && now_ms() >= kill_at) {
-        say("still running after %d seconds: killed", container.spec.grace_seconds);
-        container_signal(&container, SIGKILL);
-        kill_at = INT64_MAX;
-    }
-}
-
 /* What the kernel calls when Xen asks for an end (drivers/xen/manage.c): tell process 1. */
 static int helper(const char *name) {
     const char *slash = strrchr(name, '/');
@@ -252,7 +254,7 @@ int main(int argc, char **argv) {
     xenstore_watch(&xenstore, "control/shutdown");
     report_ready(&xenstore, &container.spec);
     while (!container.has_ended)
-        wait_for_something();
+        wait_for_something(STEP_MS);
     char how[32];
     report_describe(container.status, how, sizeof how);
     end(how);

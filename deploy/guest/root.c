@@ -105,8 +105,8 @@ static int devices(int root) {
     static const char *const nodes[] = {"null", "zero", "full", "random", "urandom", "tty"};
     static const struct {
         const char *to, *at;
-    } links[] = {{"/proc/self/fd", "dev/fd"},       {"/proc/self/fd/0", "dev/stdin"}, {"/proc/self/fd/1", "dev/stdout"},
-                 {"/proc/self/fd/2", "dev/stderr"}, {"pts/ptmx", "dev/ptmx"},         {"/proc/kcore", "dev/core"}};
+    } links[] = {{"/proc/self/fd", "fd"},       {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
+                 {"/proc/self/fd/2", "stderr"}, {"pts/ptmx", "ptmx"},         {"/proc/kcore", "core"}};
     if (mount_inside(root, "dev", "/dev", "tmpfs", MS_NOSUID | MS_NODEV | MS_STRICTATIME, "mode=755,size=64k"))
         return -1;
     for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++) {
@@ -116,9 +116,11 @@ static int devices(int root) {
         if (chmod(source, 0666) || bind_inside(root, source, path))
             return failed("%s", source);
     }
+    int dev = open_inside(root, "/dev", O_PATH | O_DIRECTORY);
     for (size_t i = 0; i < sizeof links / sizeof *links; i++)
-        if (symlinkat(links[i].to, root, links[i].at))
-            return failed("%s", links[i].at);
+        if (symlinkat(links[i].to, dev, links[i].at))
+            return failed("/dev/%s", links[i].at);
+    close(dev);
     return mount_inside(root, "devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
                         "newinstance,ptmxmode=0666,mode=0620,gid=5") ||
                    mount_inside(root, "shm", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=1777")

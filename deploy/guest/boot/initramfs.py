@@ -12,11 +12,14 @@ from deploy.guest.boot.kernel import MODULES, Modules
 from deploy.guest.boot.packages import Missing, run
 
 REGULAR, FOLDER, LINK = 0o100000, 0o040000, 0o120000
-MKE2FS_CONF = b"[defaults]\n\tbase_features = sparse_super,large_file,filetype,dir_index,ext_attr\n\
-\tblocksize = 4096\n\tinode_size = 256\n\tinode_ratio = 16384\n[fs_types]\n\text4 = {\n\
-\t\tfeatures = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize\n\t}\n"
-# mke2fs asks for these by the size of the disk.
-MKE2FS_CONF += b"".join(b"\t%s = {\n\t}\n" % size for size in (b"floppy", b"small", b"big", b"huge"))
+# mke2fs asks for a profile by the size of the disk too; ours are the same, with inodes for many small files.
+_PROFILE = b"\t%s = {\n\t\tblocksize = 4096\n\t\tinode_size = 256\n\t\tinode_ratio = 8192\n\t}\n"
+MKE2FS_CONF = (
+    b"[defaults]\n\tbase_features = sparse_super,large_file,filetype,dir_index,ext_attr\n[fs_types]\n"
+    b"\text4 = {\n\t\tfeatures = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,"
+    b"extra_isize\n\t}\n"
+    + b"".join(_PROFILE % size for size in (b"floppy", b"small", b"default", b"big", b"huge"))
+)
 LIBRARIES = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib64", "usr/lib64")
 
 

@@ -46,6 +46,7 @@ class Machine:
         self.session = Session()
         self.frames: list[Frame] = []
         self.plain = b""
+        self._is_silent = False
         self.execs = Execs(self.session)
         self._serial, theirs = socket.socketpair()
         self._control, their_control = socket.socketpair()
@@ -122,8 +123,7 @@ class Machine:
             data = self._serial.recv(65536)
         except OSError:
             data = b""
-        if not data:
-            time.sleep(0.02)  # it is ending: nothing more to wait for on this socket
+        self._is_silent = not data
         for event in self.session.feed(data, now):
             if self.execs.hear(event):
                 continue
@@ -148,8 +148,7 @@ class Machine:
         """How its container ended, as init says once it has powered off: "code 0"."""
         self.until(lambda: not self.is_on, "it does not power off")
         mark = "bulkhead: the container has ended: "
-        for _ in range(20):
-            self._pump()
+        self.until(lambda: self._is_silent, "its console does not end", 10)
         for line in (self.written("n") + self.plain.decode(errors="replace")).splitlines():
             if line.strip().startswith(mark):
                 return line.strip().removeprefix(mark)
