@@ -43,7 +43,9 @@ class Lines:
 
     def __init__(self, rest: list[Any] | None = None) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._rest, undecoded, self._is_continued = rest or ("", "", False)
+        text, undecoded, is_continued = rest or ("", "", False)
+        self._rest: str = text
+        self._is_continued: bool = is_continued
         self._decoder.setstate((bytes.fromhex(undecoded), 0))
         self._waits_since = 0.0
 
