@@ -244,6 +244,13 @@ class LineOut(serializers.Serializer[Any]):
     text = serializers.CharField(
         help_text="As the container wrote it, without control characters. Escape it before you show it."
     )
+    stream = serializers.ChoiceField(
+        choices=["stdout", "stderr", "init", "relay", "console"],
+        help_text="Where it was written. `console`: the kernel, or a guest that does not say.",
+    )
+    written_at = serializers.DateTimeField(
+        allow_null=True, help_text="By the guest's clock, where it tells one."
+    )
 
 
 class OutputOut(serializers.Serializer[Any]):

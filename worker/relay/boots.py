@@ -31,7 +31,11 @@ def lines_since_start(instance: UUID, started_at: datetime | None) -> list[str]:
         client.set(key, f"{start} {before}", ex=KEPT)
     except redis.RedisError as error:
         raise Unavailable("Output cannot be read at the moment.") from error
-    return [line.text for line in lines if _order(line.cursor) > _order(before)]
+    return [
+        line.text
+        for line in lines
+        if line.stream == "console" and _order(line.cursor) > _order(before)
+    ]
 
 
 def _order(cursor: str) -> tuple[int, int]:

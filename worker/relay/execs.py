@@ -118,8 +118,9 @@ class Exec:
 
     def _hear(self, event: Heard) -> None:
         if isinstance(event, Frame) and event.kind == "x":
-            how, code = event.data.split(b" ")
-            self.exit = Exit("exit" if how == b"exit" else "signal", int(code))
+            found = re.fullmatch(rb"(exit|signal) (\d{1,3})", event.data)
+            how: Literal["exit", "signal"] = "signal" if found and found[1] == b"signal" else "exit"
+            self.exit = Exit(how, int(found[2])) if found else Exit("lost", 0)
             if not self._output:
                 self._session.keep(self.number, event.seq)
         elif isinstance(event, Frame):

@@ -24,14 +24,14 @@ import structlog
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, close_old_connections
 
-from hosting.compute.output import append_lines
+from hosting.compute.output import append_lines, last_mark
 from hosting.errors import Unavailable
 from hosting.fleet.choices import PowerState
 from hosting.fleet.models import Pool, VirtualMachine
 from worker.follower import PoolForgotten
 from worker.hypervisor.port import Hypervisor, HypervisorError
 from worker.relay.boots import lines_since_start
-from worker.relay.guest import Guest, Opened, Reading, Whereabouts
+from worker.relay.guest import Guest, Opened, Whereabouts
 from worker.relay.lead import Lead
 from worker.relay.openers import Job, Openers
 
@@ -187,6 +187,8 @@ class Relay:
     def _forget(self, guest: Guest) -> None:
         if guest.reading is not None:
             self._end(guest)
+        if guest.framed is not None:
+            guest.pending += guest.framed.unfinished()
         self._keep_lines_of(guest)
         del self._guests[guest.vm]
 
@@ -233,7 +235,7 @@ class Relay:
             if isinstance(found, str):
                 self._note_failure(guest, found)
             elif is_wanted:
-                guest.reading = Reading(found, self._clock())
+                guest.read_from(found, self._clock())
                 self._selector.register(found.stream, selectors.EVENT_READ, guest)
                 self._unread.add(guest)  # some may have come with the answer's head
             else:
@@ -296,21 +298,46 @@ class Relay:
             if not self._keep_lines_of(guest):
                 self._keep_at = self._clock() + AWAY
                 return
+            self._talk(guest, now)
 
     def _keep_lines_of(self, guest: Guest) -> bool:
         """False when they could not be kept; they stay pending, the newest of them."""
-        if not guest.pending:
+        mark = guest.mark
+        if not guest.pending and mark == guest.kept_mark:
             return True
         if not self._lead.is_held:
             return False
         try:
-            append_lines(guest.instance, guest.pending)
+            self._settle_doubt(guest)
+            append_lines(guest.instance, guest.pending, mark)
         except Unavailable as error:
-            # They may be kept already: then they come twice.
+            # They may be kept already: a mark will tell, and without one they come twice.
+            if mark is not None and guest.in_doubt is None:
+                guest.in_doubt = mark, len(guest.pending)
             self._log.warning("lines_not_kept", error=str(error.__cause__ or error))
             return False
         guest.pending.clear()
+        guest.kept_mark, guest.in_doubt = mark, None
         return True
+
+    def _settle_doubt(self, guest: Guest) -> None:
+        """Raises Unavailable."""
+        if guest.in_doubt is None:
+            return
+        mark, count = guest.in_doubt
+        if last_mark(guest.instance) == mark:
+            for _ in range(min(count, len(guest.pending))):
+                guest.pending.popleft()
+        guest.in_doubt = None
+
+    def _talk(self, guest: Guest, now: float) -> None:
+        """Only who leads, and after what was read is kept: what is acknowledged the guest forgets."""
+        if guest.reading is None or not self._lead.is_held:
+            return
+        try:
+            guest.reading.talk(now)
+        except OSError:
+            self._end(guest)
 
     # ------------------------------------------------------------------------------------------ the end
 
@@ -354,7 +381,12 @@ def _opened(hypervisor: Hypervisor, vm: UUID, instance: UUID) -> Opened:
     if console is None:
         raise NoConsole("the VM has no text console")
     kept = lines_since_start(instance, record.started_at)
-    return Opened(hypervisor.open_console(console, OPEN_TIMEOUT), record.resident_on, kept)
+    return Opened(
+        hypervisor.open_console(console, OPEN_TIMEOUT),
+        record.resident_on,
+        kept,
+        last_mark(instance),
+    )
 
 
 def redis_client() -> redis.Redis:

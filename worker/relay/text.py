@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from typing import Any
 
 from hosting.compute.output import LONGEST_LINE
 
@@ -40,11 +41,22 @@ def clean(raw: str) -> str:
 class Lines:
     """One console's lines. What has no end after a second, or a thousand characters, is a line too."""
 
-    def __init__(self) -> None:
+    def __init__(self, rest: list[Any] | None = None) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._rest = ""
+        text, undecoded, is_continued = rest or ("", "", False)
+        self._rest: str = text
+        self._is_continued: bool = is_continued
+        self._decoder.setstate((bytes.fromhex(undecoded), 0))
         self._waits_since = 0.0
-        self._is_continued = False
+
+    def rest(self) -> list[Any]:
+        """What has no end yet, as JSON can hold it: for one who goes on here."""
+        return [self._rest, self._decoder.getstate()[0].hex(), self._is_continued]
+
+    @property
+    def is_waiting(self) -> bool:
+        """Is there a line without an end?"""
+        return bool(self._rest)
 
     def feed(self, data: bytes, now: float) -> list[str]:
         """The lines that `data` completes."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hosting.compute.output import append_lines, last_lines
+from hosting.compute.output import Written, append_lines, last_lines
 from hosting.operations.choices import State
 from worker.tests.instance_cases import TeardownCase
 from worker.tests.support import run_to_end
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 def test_what_it_wrote_is_forgotten() -> None:
     case = TeardownCase()
-    append_lines(case.instance.pk, ["a secret"])
+    append_lines(case.instance.pk, [Written("a secret")])
     run_to_end(case.operation, case.hypervisor)
     assert last_lines(case.instance.pk) == []
 

@@ -16,7 +16,7 @@ from frontend.console.tests.test_browser import CHROMIUM, PASSWORD, browser, com
 from frontend.dashboard.tests.conftest import Forget, Place
 from hosting.catalog.tests.makers import make_image
 from hosting.compute.models import Container, Instance
-from hosting.compute.output import append_lines
+from hosting.compute.output import Written, append_lines
 from hosting.compute.services import stop_container
 from hosting.operations.choices import State
 from hosting.operations.models import Operation
@@ -65,7 +65,7 @@ def furnished(place: Place, forget: Forget) -> Container:
         place.add_container("Halted" if number % 2 else "Running", name=f"more-{number}")
     instance = container.instances.get()
     forget(instance)
-    append_lines(instance.pk, [f"line {number}" for number in range(60)])
+    append_lines(instance.pk, [Written(f"line {number}") for number in range(60)])
     operation = Operation.objects.create(
         kind="instance.start",
         instance=instance,
@@ -123,12 +123,12 @@ def test_output_appears_by_itself_and_its_end_is_kept_in_sight(
     forget(instance)
     page.goto(place.address("container", uuid=container.pk))
     expect(page.get_by_text("It has written nothing yet.")).to_be_visible()
-    append_lines(instance.pk, [f"line {number}" for number in range(100)])
+    append_lines(instance.pk, [Written(f"line {number}") for number in range(100)])
     expect(page.get_by_text("line 99")).to_have_count(1)
     lines = page.locator("#output-lines")
     assert lines.evaluate("one => one.scrollHeight - one.scrollTop - one.clientHeight") < 8
     lines.evaluate("one => { one.scrollTop = 0 }")
-    append_lines(instance.pk, ["the newest"])
+    append_lines(instance.pk, [Written("the newest")])
     expect(page.get_by_text("the newest")).to_have_count(1)
     assert lines.evaluate("one => one.scrollTop") == 0
 

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from frontend.dashboard.tests.conftest import Forget, Place
 from hosting.compute.models import Container, Instance
-from hosting.compute.output import append_lines
+from hosting.compute.output import Written, append_lines
 from hosting.compute.services import release_container
 from hosting.fleet.models import VirtualMachine
 from hosting.operations.choices import State, Trouble, What
@@ -144,7 +144,7 @@ def test_output_is_shown_and_never_markup(
 ) -> None:
     instance = container.instances.get()
     forget(instance)
-    append_lines(instance.pk, ["hello", "<script>x</script>"])
+    append_lines(instance.pk, [Written("hello", "stderr"), Written("<script>x</script>")])
     html = place.html("container", uuid=container.pk)
     assert html.index("hello") < html.index("&lt;script&gt;x")
     assert "<script>x" not in html
@@ -157,7 +157,7 @@ def test_who_has_all_output_is_sent_nothing(
     forget(instance)
     empty = place.get("container-output", uuid=container.pk, query={"after": ""})
     assert empty.status_code == 204
-    append_lines(instance.pk, ["hello"])
+    append_lines(instance.pk, [Written("hello")])
     first = place.get("container-output", uuid=container.pk, query={"after": ""})
     assert "hello" in first.content.decode()
     after = {"after": first.context["output"]["cursor"]}

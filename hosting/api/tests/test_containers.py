@@ -9,7 +9,7 @@ import pytest
 from hosting.api.tests.conftest import World
 from hosting.catalog.tests.makers import make_image
 from hosting.compute.models import Container
-from hosting.compute.output import append_lines
+from hosting.compute.output import Written, append_lines
 from hosting.fleet.tests.makers import make_vm
 from hosting.operations.models import Operation
 from tenants.models import Tenant
@@ -140,7 +140,10 @@ def test_an_image_is_asked_for_by_reference(world: World) -> None:
 
 
 def test_the_newest_lines_that_it_wrote_are_told_oldest_first(world: World) -> None:
-    append_lines(world.instance.pk, ["one", "two", "<b>three</b>"])
+    append_lines(
+        world.instance.pk,
+        [Written("one"), Written("two", "stderr", 1_900_000_000_000), Written("<b>three</b>")],
+    )
     address = world.address("tenant-container-output")
     lines = world.callers["viewer"].get(f"{address}?limit=2").json()["lines"]
     assert [line["text"] for line in lines] == ["two", "<b>three</b>"]

@@ -8,7 +8,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from hosting.compute.output import LONGEST_LINE, MOST_LINES, append_lines, forget_lines, last_lines
+from hosting.compute.output import (
+    LONGEST_LINE,
+    MOST_LINES,
+    Written,
+    append_lines,
+    forget_lines,
+    last_lines,
+)
 from hosting.errors import Unavailable
 
 pytestmark = pytest.mark.usefixtures("servers")
@@ -26,8 +33,8 @@ def texts(instance: UUID, most: int = MOST_LINES) -> list[str]:
 
 
 def test_lines_come_back_in_order(instance: UUID) -> None:
-    append_lines(instance, ["one", "two"])
-    append_lines(instance, ["drei ☃"])
+    append_lines(instance, [Written("one"), Written("two")])
+    append_lines(instance, [Written("drei ☃")])
     assert texts(instance) == ["one", "two", "drei ☃"]
     assert texts(instance, 2) == ["two", "drei ☃"]
     first, *_, last = last_lines(instance)
@@ -35,8 +42,8 @@ def test_lines_come_back_in_order(instance: UUID) -> None:
 
 
 def test_only_the_newest_are_kept_and_each_is_cut(instance: UUID) -> None:
-    append_lines(instance, (str(number) for number in range(MOST_LINES + 5)))
-    append_lines(instance, ["x" * (LONGEST_LINE + 1)])
+    append_lines(instance, (Written(str(number)) for number in range(MOST_LINES + 5)))
+    append_lines(instance, [Written("x" * (LONGEST_LINE + 1))])
     kept = texts(instance)
     assert len(kept) == MOST_LINES
     assert kept[0] == "6"

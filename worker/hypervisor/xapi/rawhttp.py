@@ -65,6 +65,16 @@ class Exchange:
     def sendall(self, data: bytes, /) -> None:
         self._sock.sendall(data)
 
+    def send_nowait(self, data: bytes, /) -> int:
+        """How much of it could be sent at once. For a stream that is `unlimited`."""
+        self._sock.setblocking(False)
+        try:
+            return self._sock.send(data)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
+            return 0
+        finally:
+            self._sock.setblocking(True)
+
     def fileno(self) -> int:
         return self._sock.fileno()
 

@@ -29,6 +29,12 @@ class Stream:
     def sendall(self, data: bytes, /) -> None:
         self._end.sendall(data)
 
+    def send_nowait(self, data: bytes, /) -> int:
+        try:
+            return self._end.send(data)
+        except BlockingIOError:
+            return 0
+
     def fileno(self) -> int:
         return self._end.fileno()
 

@@ -14,7 +14,7 @@ import redis
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
-from hosting.compute.output import MOST_LINES, append_lines, forget_lines, last_lines
+from hosting.compute.output import MOST_LINES, Written, append_lines, forget_lines, last_lines
 from hosting.errors import Unavailable
 from hosting.fleet.models import Pool, VirtualMachine
 from hosting.fleet.tests.makers import make_pool, make_vm
@@ -376,7 +376,7 @@ def test_consoles_of_one_host_are_opened_a_few_at_a_time(desk: Desk) -> None:
 def test_forgotten_lines_stay_forgotten(desk: Desk) -> None:
     vm, _ = desk.guest()
     assert vm.instance_uuid is not None
-    append_lines(vm.instance_uuid, ["secret"])
+    append_lines(vm.instance_uuid, [Written("secret")])
     forget_lines(vm.instance_uuid)
     desk.pass_by()
     assert kept(vm) == []
