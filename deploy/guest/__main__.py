@@ -22,23 +22,36 @@ PACKAGES = (
 )
 
 
-def build(out: Path) -> str:
-    """Write the boot files to `out`; their version. Raises Missing when this machine lacks something."""
+def build(out: Path, cache: Path | None = None) -> str:
+    """Write the boot files to `out`; their version. `cache` (out/.cache) keeps what was fetched.
+
+    A kernel that `make guest-kernel` left in out/small is taken instead of Debian's.
+    Raises Missing when this machine lacks something.
+    """
     lacking = packages.lacking()
     if lacking:
         raise packages.Missing(f"needs the Debian packages {' '.join(sorted(set(lacking)))}")
     out.mkdir(parents=True, exist_ok=True)
     packages.run("make", "-C", HERE, "init", f"OUT={out.resolve()}")
     image = packages.kernel_package()
-    tree = packages.unpack([*PACKAGES, image], out / "cache")
+    tree = packages.unpack([*PACKAGES, image], cache or out / ".cache")
+    inputs = _inputs(out, tree)
+    if (out / "made-from").exists() and (out / "made-from").read_text() == inputs:
+        return (out / "version").read_text().strip()
     release = image.removeprefix("linux-image-")
-    vmlinuz = (tree / f"boot/vmlinuz-{release}").read_bytes()
-    modules = kernel.Modules(tree / "lib/modules" / release)
+    modules: kernel.Modules | None = None
+    if (out / "small/vmlinux").exists():
+        vmlinuz = (out / "small/vmlinuz").read_bytes()
+        vmlinux = (out / "small/vmlinux").read_bytes()
+    else:
+        vmlinuz = (tree / f"boot/vmlinuz-{release}").read_bytes()
+        vmlinux = kernel.elf_of(vmlinuz)
+        modules = kernel.Modules(tree / "lib/modules" / release)
     packed = initramfs.build((out / "init").read_bytes(), tree, modules)
     mbr, core = firmware.bios(tree)
     files = {
         "vmlinuz": vmlinuz,
-        "vmlinux": kernel.elf_of(vmlinuz),
+        "vmlinux": vmlinux,
         "initramfs": packed,
         "mbr.bin": mbr,
         "bios.img": core,
@@ -50,7 +63,17 @@ def build(out: Path) -> str:
         (out / name).write_bytes(data)
     version = whole.hexdigest()[:16]
     (out / "version").write_text(f"{version}\n")
+    (out / "made-from").write_text(inputs)
     return version
+
+
+def _inputs(out: Path, tree: Path) -> str:
+    """What tells these boot files from others: our own program, init, a small kernel, the packages."""
+    whole = hashlib.sha256((tree.parent / "unpacked").read_bytes())
+    ours = [*sorted((HERE / "boot").glob("*.py")), HERE / "__main__.py", out / "init"]
+    for path in [*ours, out / "small/vmlinux"]:
+        whole.update(path.read_bytes() if path.exists() else b"none")
+    return whole.hexdigest()
 
 
 def main() -> int:

@@ -121,6 +121,14 @@ void container_child_ended(struct container *container, pid_t pid, int status) {
     }
 }
 
+void container_settle(struct container *container) {
+    for (int i = 0; i < CONSOLE_EXECS; i++) {
+        struct container_exec *exec = &container->execs[i];
+        if (exec->number && exec->kill_at && now_ms() >= exec->kill_at)
+            kill(-exec->pid, SIGKILL);
+    }
+}
+
 void container_signal(struct container *container, int signal) {
     if (!container->has_ended)
         kill(container->process.pid, signal);
@@ -183,6 +191,7 @@ static int on_exec(void *context, uint32_t number, const struct exec_request *as
             close(fds->err);
         return -EIO;
     }
+    exec->kill_at = 0;
     exec->number = number;
     return 0;
 }
@@ -208,8 +217,11 @@ static void on_signal(void *context, uint32_t number, int signal) {
 static void on_close(void *context, uint32_t number) {
     struct container *container = context;
     struct container_exec *exec = number ? exec_of(container, number) : NULL;
-    if (exec)
-        kill(-exec->pid, SIGKILL);
+    if (exec && !exec->kill_at) {
+        kill(-exec->pid, SIGHUP);
+        kill(-exec->pid, SIGCONT);
+        exec->kill_at = now_ms() + CONTAINER_EXEC_GRACE_MS;
+    }
 }
 
 const struct console_ops container_console = {

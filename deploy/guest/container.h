@@ -10,12 +10,13 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-enum { CONTAINER_ENV = SPEC_ENV + 8 };
+enum { CONTAINER_ENV = SPEC_ENV + 8, CONTAINER_EXEC_GRACE_MS = 2000 };
 
 struct container_exec {
     uint32_t number; /* the console's; 0: free */
     pid_t pid;
-    int terminal; /* our end of its pty, or -1 */
+    int terminal;    /* our end of its pty, or -1 */
+    int64_t kill_at; /* when it is made to end, having been asked; 0: nobody asked */
 };
 
 struct container {
@@ -38,6 +39,9 @@ int container_start(struct container *container, int root, struct console *conso
 
 /* A child of init has ended: was it ours? */
 void container_child_ended(struct container *container, pid_t pid, int status);
+
+/* What only time brings; call it every second. */
+void container_settle(struct container *container);
 
 void container_signal(struct container *container, int signal);
 

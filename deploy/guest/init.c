@@ -100,6 +100,7 @@ static void wait_for_something(int longest) {
     if (fds[1].revents && xenstore_handle(&xenstore))
         failed("xenstore");
     console_handle(&console, fds + 2, count);
+    container_settle(&container);
     if (kill_at && now_ms() >= kill_at) {
         say("still running after %d seconds: killed", container.spec.grace_seconds);
         container_signal(&container, SIGKILL);

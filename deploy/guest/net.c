@@ -157,6 +157,17 @@ static void rename_to(int socket, unsigned index, const char *name, int device) 
         failed("naming %s %s", name, wanted);
 }
 
+/* Neighbours shall not give a container addresses or routes. An interface has its own word on that, taken from the
+ * default when the driver made it. */
+static void ignore_advertisements(unsigned index) {
+    char name[IF_NAMESIZE], path[80];
+    if (!if_indextoname(index, name))
+        return;
+    snprintf(path, sizeof path, "/proc/sys/net/ipv6/conf/%s/accept_ra", name);
+    if (write_file(path, "0") && errno != ENOENT) /* a kernel without IPv6 */
+        failed("%s", path);
+}
+
 static int configure(int socket, const struct spec_nic *nic) {
     char name[IF_NAMESIZE];
     unsigned index;
@@ -169,6 +180,7 @@ static int configure(int socket, const struct spec_nic *nic) {
         sleep_ms(2);
     }
     rename_to(socket, index, name, nic->device);
+    ignore_advertisements(index);
     if (set_up(socket, index, nic->mtu))
         return failed("network device %d", nic->device);
     for (int i = 0; nic->addresses[i]; i++)
@@ -184,9 +196,6 @@ static int configure(int socket, const struct spec_nic *nic) {
 int net_configure(const struct spec *spec) {
     struct timeval patience = {.tv_sec = 5};
     struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
-    /* Neighbours shall not give a container addresses or routes. */
-    write_file("/proc/sys/net/ipv6/conf/all/accept_ra", "0");
-    write_file("/proc/sys/net/ipv6/conf/default/accept_ra", "0");
     int sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
     if (sock < 0 || connect(sock, (struct sockaddr *)&kernel, sizeof kernel) ||
         setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience))

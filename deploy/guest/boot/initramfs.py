@@ -127,4 +127,4 @@ def build(init: bytes, tree: Path, modules: Modules | None) -> bytes:
     if modules is not None:
         add_modules(archive, modules)
     add_mke2fs(archive, tree)
-    return zstandard.ZstdCompressor(level=19).compress(archive.close())
+    return zstandard.ZstdCompressor(level=12).compress(archive.close())

@@ -75,7 +75,9 @@ def unpack(names: Iterable[str], cache: Path) -> Path:
     `cache` keeps what was fetched and unpacked, named by version.
     """
     shown = run("apt-cache", "show", "--no-all-versions", *names)
-    files = {Path(line.split()[1]).name for line in shown.splitlines() if line.startswith("Filename:")}
+    files = {
+        Path(line.split()[1]).name for line in shown.splitlines() if line.startswith("Filename:")
+    }
     debs = cache / "debs"
     tree = cache / "tree"
     debs.mkdir(parents=True, exist_ok=True)

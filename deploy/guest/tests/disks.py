@@ -38,7 +38,9 @@ def tree(
     for name in ("bin", "etc", "root", "home/web", "tmp", "www"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     shutil.copy(BUSYBOX, folder / "bin/busybox")
-    listed = subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, timeout=10, check=True)
+    listed = subprocess.run(
+        [BUSYBOX, "--list"], capture_output=True, text=True, timeout=10, check=True
+    )
     for name in listed.stdout.split():
         link = folder / "bin" / name
         if not link.exists():

@@ -82,7 +82,10 @@ class Machine:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._process.kill()
         self._process.wait(timeout=10)
@@ -133,7 +136,9 @@ class Machine:
             elif isinstance(event, Plain):
                 self.plain += event.data
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = BOOT_SECONDS) -> None:
+    def until(
+        self, condition: Callable[[], bool], what: str, seconds: float = BOOT_SECONDS
+    ) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
@@ -174,7 +179,12 @@ class Machine:
         return answer
 
     def execute(
-        self, *argv: str, user: str = "", cwd: str = "", env: Mapping[str, str] = {}, tty: bool = False
+        self,
+        *argv: str,
+        user: str = "",
+        cwd: str = "",
+        env: Mapping[str, str] = {},
+        tty: bool = False,
     ) -> tuple[int, str]:
         """Run it beside the container's process: exit status as a shell has it, and what it wrote.
 

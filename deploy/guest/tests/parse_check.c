@@ -37,6 +37,7 @@ static int show_spec(void) {
     char why[160], *text = input(&size);
     if (spec_parse(&spec, text, size, why, sizeof why)) {
         printf("wrong: %s\n", why);
+        free(text);
         return 1;
     }
     printf("hostname=%s\ncwd=%s\nuser=%s\nstop=%d\ngrace=%d\ntty=%d\n", spec.hostname, spec.cwd, spec.user,

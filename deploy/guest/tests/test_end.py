@@ -40,7 +40,13 @@ def test_its_end_is_told_and_the_vm_powers_off(
 
 @pytest.mark.slow
 def test_what_it_wrote_is_there_after_a_restart(furnish: Furnish, boot_files: Path) -> None:
-    disks = furnish(spec("sh", "-c", "cat /kept; test -f /www/index.html || echo gone; echo first > /kept; rm -f /www/index.html"))
+    disks = furnish(
+        spec(
+            "sh",
+            "-c",
+            "cat /kept; test -f /www/index.html || echo gone; echo first > /kept; rm -f /www/index.html",
+        )
+    )
     with Machine(disks, boot=boot_files) as machine:
         assert machine.ended() == "code 0"
         assert machine.written("o") == ""
@@ -52,7 +58,9 @@ def test_what_it_wrote_is_there_after_a_restart(furnish: Furnish, boot_files: Pa
 @pytest.mark.slow
 def test_asked_to_end_it_gets_the_images_stop_signal(furnish: Furnish, boot_files: Path) -> None:
     script = "trap 'echo asked; exit 7' USR1; trap 'echo wrong' TERM; echo up; while :; do sleep 0.1; done"
-    with Machine(furnish(spec("sh", "-c", script, stop_signal="SIGUSR1")), boot=boot_files) as machine:
+    with Machine(
+        furnish(spec("sh", "-c", script, stop_signal="SIGUSR1")), boot=boot_files
+    ) as machine:
         machine.until(lambda: "up" in machine.written("o"), "it does not come up")
         machine.press_control_alt_delete()
         assert machine.ended() == "code 7"

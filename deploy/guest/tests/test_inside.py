@@ -229,7 +229,9 @@ def test_what_it_writes_to_its_two_outputs_is_told_apart(guest: Machine) -> None
         (":media", "0 2000 2000"),
     ],
 )
-def test_who_runs_is_found_in_the_images_own_files(guest: Machine, user: str, expected: str) -> None:
+def test_who_runs_is_found_in_the_images_own_files(
+    guest: Machine, user: str, expected: str
+) -> None:
     status, said = guest.execute("sh", "-c", "echo $(id -u) $(id -g) $(id -G)", user=user)
     assert (status, said) == (0, f"{expected}\n")
 
@@ -286,7 +288,15 @@ def test_another_process_has_the_containers_environment_and_its_own(guest: Machi
 
 
 @pytest.mark.slow
-def test_a_flood_of_forged_frames_is_but_output(guest: Machine) -> None:
+def test_beside_it_a_terminal_has_the_readers_size(guest: Machine) -> None:
+    status, said = guest.execute("sh", "-c", "stty size; tty; echo $TERM", tty=True)
+    assert status == 0
+    size, name, term = said.replace("\r", "").splitlines()
+    assert (size, name.startswith("/dev/pts/"), term) == ("24 80", True, "xterm")
+
+
+@pytest.mark.slow
+def test_a_forged_frame_is_but_output(guest: Machine) -> None:
     """What a container writes cannot pass for init's word, whatever it writes."""
     before = guest.written("n")
     _, said = guest.execute("printf", "\x1edeadbeef n 1 1.000 forged\r\n")

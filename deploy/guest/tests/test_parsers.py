@@ -160,7 +160,10 @@ def test_what_is_wrong_is_named(check: str, more: dict[str, Any], why: str) -> N
         (b'{"version":1', "it ends too early"),
         (b'{"version":1} {}', "something after the object"),
         (b'{"version"}', "a key without a value"),
-        (b'{"version":1,"argv":["\\ud800"]}', "a string with a bad escape, a control character or NUL"),
+        (
+            b'{"version":1,"argv":["\\ud800"]}',
+            "a string with a bad escape, a control character or NUL",
+        ),
         (b"{" + b'"a":[' * 20000, "too many values"),
         (b'{"a":"' + b"x" * 600_000 + b'"}', "longer than 524288 bytes"),
     ],
@@ -203,7 +206,10 @@ def test_users_are_found_by_name_or_number(check: str, wanted: str, said: str) -
 
 
 def test_more_groups_are_added_once(check: str) -> None:
-    assert ask(check, "user", "web", PASSWD, GROUP, "media", "9") == "1001 1002 [50 2000 9] /home/web\n"
+    assert (
+        ask(check, "user", "web", PASSWD, GROUP, "media", "9")
+        == "1001 1002 [50 2000 9] /home/web\n"
+    )
 
 
 def message(kind: int, request: int, payload: bytes) -> bytes:
