@@ -41,7 +41,7 @@ def grub(tree: Path, target: str, *modules: str) -> bytes:
             "--prefix=(,gpt2)/",
             *MODULES,
             *modules,
-            SOURCE_DATE_EPOCH=str(EPOCH),
+            env={"SOURCE_DATE_EPOCH": str(EPOCH)},
         )
         return image.read_bytes()
 
@@ -74,11 +74,11 @@ def esp(tree: Path, kernel: bytes, initramfs: bytes) -> bytes:
             file.truncate(size)
         run("mkfs.fat", "--invariant", "-i", VOLUME_ID, "-n", "BULKHEAD", image)
         env = {"TZ": "UTC", "SOURCE_DATE_EPOCH": str(EPOCH), "MTOOLS_SKIP_CHECK": "1"}
-        run("mmd", "-i", image, "::EFI", "::EFI/BOOT", **env)
+        run("mmd", "-i", image, "::EFI", "::EFI/BOOT", env=env)
         for name, data in content.items():
             file_path = Path(folder, name)
             file_path.write_bytes(data)
             os.utime(file_path, (EPOCH, EPOCH))
             where = f"::EFI/BOOT/{name}" if name.endswith(".EFI") else f"::{name}"
-            run("mcopy", "-m", "-i", image, file_path, where, **env)
+            run("mcopy", "-m", "-i", image, file_path, where, env=env)
         return image.read_bytes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 FETCH_SECONDS = 300
@@ -35,14 +35,19 @@ def lacking() -> list[str]:
 
 
 def run_binary(
-    *argv: str | Path, given: bytes = b"", cwd: Path | None = None, seconds: float = 120, **env: str
+    *argv: str | Path,
+    given: bytes = b"",
+    cwd: Path | None = None,
+    seconds: float = 120,
+    env: Mapping[str, str] = {},
 ) -> bytes:
     """What this program writes, `given` this to read. Raises Missing with its last words when it fails."""
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     try:
         done = subprocess.run(
             [str(word) for word in argv],
             cwd=cwd,
-            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **env},
+            env={"PATH": path, **env},
             input=given,
             capture_output=True,
             timeout=seconds,
@@ -55,9 +60,14 @@ def run_binary(
     return done.stdout
 
 
-def run(*argv: str | Path, cwd: Path | None = None, seconds: float = 120, **env: str) -> str:
+def run(
+    *argv: str | Path,
+    cwd: Path | None = None,
+    seconds: float = 120,
+    env: Mapping[str, str] = {},
+) -> str:
     """As run_binary, for programs that write text."""
-    return run_binary(*argv, cwd=cwd, seconds=seconds, **env).decode()
+    return run_binary(*argv, cwd=cwd, seconds=seconds, env=env).decode()
 
 
 def kernel_package() -> str:
