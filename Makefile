@@ -114,6 +114,16 @@ relay: .installed-local ## The console relay of one pool: make relay ARGS="<pool
 lab: .installed-local ## The simulated pool alone: make lab ARGS="--hosts 8 --state lab.state"
 	$(BIN)/python -m deploy.lab $(ARGS)
 
+# guests -------------------------------------------------------------------------------------------------
+
+.PHONY: guest
+guest: .installed-dev ## What boots a container's VM, in deploy/guest/out: make guest ARGS="--out DIRECTORY"
+	$(BIN)/python -m deploy.guest $(ARGS)
+
+.PHONY: guest-kernel
+guest-kernel: ## A small kernel for it, from Debian's source (ten minutes and more); then make guest
+	deploy/guest/kernel/build.sh deploy/guest/out
+
 # measures -----------------------------------------------------------------------------------------------
 
 .PHONY: replay

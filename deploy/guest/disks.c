@@ -1,0 +1,125 @@
+#define _GNU_SOURCE
+#include "disks.h"
+
+#include "files.h"
+#include "log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const char *const prefixes[] = {"xvd", "vd", "sd"};
+
+int disk_wait(int device, char path[DISK_PATH]) {
+    int64_t deadline = now_ms() + DISK_WAIT_MS;
+    if (device < 0 || device > 25) {
+        errno = ENODEV;
+        return -1;
+    }
+    for (;;) {
+        for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+            snprintf(path, DISK_PATH, "/dev/%s%c", prefixes[i], 'a' + device);
+            if (!access(path, F_OK))
+                return 0;
+        }
+        if (now_ms() > deadline)
+            break;
+        sleep_ms(2);
+    }
+    errno = ENODEV;
+    return -1;
+}
+
+int disk_partition(const char *name, char path[DISK_PATH]) {
+    char disk[DISK_PATH], folder[64], line[300], uevent[1024], wanted[80];
+    if (disk_wait(DISK_ROOT, disk))
+        return -1;
+    snprintf(wanted, sizeof wanted, "\nPARTNAME=%s\n", name);
+    snprintf(folder, sizeof folder, "/sys/class/block/%s", disk + strlen("/dev/"));
+    DIR *parts = opendir(folder);
+    if (!parts)
+        return -1;
+    bool found = false;
+    for (struct dirent *part; !found && (part = readdir(parts));) {
+        snprintf(line, sizeof line, "%s/%.64s/uevent", folder, part->d_name);
+        if (strncmp(part->d_name, disk + strlen("/dev/"), strlen(disk) - strlen("/dev/")) ||
+            read_file(line, uevent, sizeof uevent) < 0 || !strstr(uevent, wanted))
+            continue;
+        snprintf(path, DISK_PATH, "/dev/%.20s", part->d_name);
+        found = true;
+    }
+    closedir(parts);
+    errno = ENODEV;
+    return found ? 0 : -1;
+}
+
+const char *disk_golden_type(const char *path) {
+    unsigned char start[1028] = {0};
+    static const unsigned char erofs[] = {0xE2, 0xE1, 0xF5, 0xE0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return NULL;
+    ssize_t size = read(fd, start, sizeof start);
+    close(fd);
+    if (size != sizeof start)
+        return NULL;
+    return !memcmp(start + 1024, erofs, 4) ? "erofs" : !memcmp(start, "hsqs", 4) ? "squashfs" : NULL;
+}
+
+long disk_read_config(const char *path, char *to, size_t room) {
+    ssize_t size = read_file(path, to, room);
+    return size < 0 ? -1 : (long)strlen(to);
+}
+
+int disk_is_blank(const char *path) {
+    static char start[64 * 1024];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    ssize_t size = read(fd, start, sizeof start);
+    close(fd);
+    if (size != sizeof start)
+        return -1;
+    for (size_t i = 0; i < sizeof start; i++)
+        if (start[i])
+            return 0;
+    return 1;
+}
+
+static int make_ext4(const char *path) {
+    char *argv[] = {"mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-I", "256", "-O",
+                    "^resize_inode", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+                    (char *)(uintptr_t)path, NULL};
+    char *env[] = {"MKE2FS_CONFIG=/etc/mke2fs.conf", NULL};
+    int status;
+    pid_t child = fork();
+    if (!child) {
+        execve("/sbin/mke2fs", argv, env);
+        failed("/sbin/mke2fs");
+        _exit(127);
+    }
+    if (child < 0 || waitpid(child, &status, 0) < 0)
+        return failed("mke2fs");
+    if (status) {
+        say("mke2fs of %s ended with status %d", path, status);
+        return -1;
+    }
+    return 0;
+}
+
+int disk_mount_ext4(const char *path, const char *target, bool read_only) {
+    int blank = disk_is_blank(path);
+    if (blank < 0)
+        return failed("%s", path);
+    if (blank && !read_only && make_ext4(path))
+        return -1;
+    unsigned long flags = MS_NODEV | MS_NOATIME | (read_only ? MS_RDONLY : 0);
+    return mount(path, target, "ext4", flags, "") ? failed("mounting %s as ext4", path) : 0;
+}

@@ -1,0 +1,29 @@
+/* The VM's disks, by their device number: 0 root, 1 config, 2 scratch, 3 and on volumes. */
+#ifndef DISKS_H
+#define DISKS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { DISK_ROOT = 0, DISK_CONFIG = 1, DISK_SCRATCH = 2, DISK_PATH = 32, DISK_WAIT_MS = 20000 };
+
+/* The device of this number, under the name that Xen, virtio or an emulated controller gives it, once the kernel
+ * has it; -1 after DISK_WAIT_MS. */
+int disk_wait(int device, char path[DISK_PATH]);
+
+/* The root disk's partition of this name (GPT); -1 when there is none. */
+int disk_partition(const char *name, char path[DISK_PATH]);
+
+/* "erofs", "squashfs" or NULL, by the bytes at the start of this device. */
+const char *disk_golden_type(const char *path);
+
+/* How much JSON the config disk begins with, into `to`; -1 when it cannot be read. */
+long disk_read_config(const char *path, char *to, size_t room);
+
+/* Are its first 64 KiB zeros? -1 when it cannot be read. */
+int disk_is_blank(const char *path);
+
+/* Mount this device as ext4 at `target`, made first if it is blank; -1 after saying why not. */
+int disk_mount_ext4(const char *path, const char *target, bool read_only);
+
+#endif

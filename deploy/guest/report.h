@@ -1,0 +1,17 @@
+/* What the host learns of this guest through xenstore, where there is one (docs/guest.md lists the paths). */
+#ifndef REPORT_H
+#define REPORT_H
+
+#include "spec.h"
+#include "xenstore.h"
+
+/* How the container ended, as "code N", "signal N" or "failed WHY", into `to`. */
+void report_describe(int status, char *to, size_t room);
+
+/* Addresses, what this guest can do, and that it is up. Again after a move to another host. */
+void report_ready(struct xenstore *xenstore, const struct spec *spec);
+
+/* How it ended; waits until xenstore has it, a second at most. */
+void report_exit(struct xenstore *xenstore, const char *how);
+
+#endif

@@ -1,0 +1,24 @@
+/* What the container sees as /: its golden root under a writable overlay, volumes, /dev, /sys, and the files that
+ * its place in the network needs. Set up by init in its own mount namespace, entered by the container's process. */
+#ifndef ROOT_H
+#define ROOT_H
+
+#include "spec.h"
+
+/* Mount the golden root, read-only: needs no spec. -1 after saying why. */
+int root_mount_golden(void);
+
+/* Mount scratch and the overlay on it, and open the container's root: a descriptor, or -1 after saying why. */
+int root_assemble(void);
+
+/* Volumes, /dev, /dev/pts, /dev/shm, /sys, and /etc/{hostname,hosts,resolv.conf} over the image's own. */
+int root_furnish(int root, const struct spec *spec);
+
+/* In the container's first process, alone in new PID and mount namespaces: /proc, what of it is hidden or
+ * read-only, and then its root is /. `terminal`: the path of its pty to be /dev/console, or NULL. */
+int root_enter(const char *terminal);
+
+/* Let go of all disks after the last process has gone. */
+void root_leave(int root);
+
+#endif
