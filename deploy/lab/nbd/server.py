@@ -105,7 +105,7 @@ class NbdServer:
 async def _transmit(connection: Connection) -> None:
     """Carry out requests until the client leaves, or breaks the protocol."""
     reader, writer = connection.streams
-    while connection.is_open:
+    while True:
         header = await reader.readexactly(REQUEST.size)
         magic, flags, command, cookie, offset, length = REQUEST.unpack(header)
         if magic != REQUEST_MAGIC or command == Command.DISC:

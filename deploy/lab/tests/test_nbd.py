@@ -13,6 +13,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ class Served:
     def uri(self, name: str) -> str:
         return f"nbd://127.0.0.1:{self.port}/{name}"
 
-    def do(self, action: Callable[[], None]) -> None:
+    def do(self, action: Callable[[], object]) -> None:
         async def run() -> None:
             action()
 
@@ -306,7 +307,7 @@ def test_a_disk_behaves_as_a_plain_array_of_bytes_whatever_is_done(
                 assert client.ask(protocol.Command.READ, offset, length) == model[offset:end]
             elif what == "clone":
                 clone = f"clone-{number}-{len(blocks.volumes)}"
-                served.do(lambda clone=clone: blocks.branch("b", clone, f"below-{clone}"))  # type: ignore[misc]
+                served.do(partial(blocks.branch, "b", clone, f"below-{clone}"))
                 frozen[clone] = bytes(model)
             else:
                 client.ask(codes[what], offset, length)
