@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MIB = 1024**2
 GIB = 1024**3
 COLLECTOR_PERIOD = 30.0
 
@@ -52,6 +53,10 @@ class Config:
     pool_name: str = "lab"
     cpus_per_host: int = 16
     memory_per_host: int = 64 * GIB
+    control_domain_memory: int = 2 * GIB
+    """What a host's own domain takes of it."""
+    hypervisor_memory: int = 650 * MIB
+    """What the hypervisor takes of a host."""
     shared_storage: int = 2048 * GIB
     local_storage: int = 500 * GIB
     password: str = ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import random
 import shutil
@@ -25,6 +24,7 @@ from deploy.lab.nbd import protocol
 from deploy.lab.nbd.exports import Export, Refused, Unknown
 from deploy.lab.nbd.protocol import Error, NbdError
 from deploy.lab.nbd.server import NbdServer
+from deploy.lab.tests.nbd_client import NbdClient
 
 MIB = 1024**2
 LIMIT = 30.0
@@ -231,44 +231,6 @@ def test_writes_are_refused_from_the_moment_the_right_to_write_ends(served: Serv
 # --- any client
 
 
-class Client(contextlib.AbstractContextManager["Client"]):
-    """The few requests that a test needs, over a bare socket."""
-
-    def __init__(self, served: Served, name: str) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", served.port), LIMIT)
-        self._receive(18)
-        body = struct.pack(">I", len(name)) + name.encode() + struct.pack(">H", 0)
-        head = struct.pack(">I8sII", 3, protocol.IHAVEOPT, protocol.Option.GO, len(body))
-        self.socket.sendall(head + body)
-        kind = 0
-        while kind != protocol.Reply.ACK:
-            _, _, kind, length = protocol.OPTION_REPLY.unpack(self._receive(20))
-            self._receive(length)
-            assert kind < 2**31, f"refused: {kind:x}"
-
-    def ask(self, command: int, offset: int, length: int, data: bytes = b"") -> bytes:
-        """Data of the reply; raises OSError with the error's number."""
-        magic = protocol.REQUEST_MAGIC
-        self.socket.sendall(protocol.REQUEST.pack(magic, 0, command, 7, offset, length) + data)
-        _, error, cookie = protocol.SIMPLE_REPLY.unpack(self._receive(16))
-        assert cookie == 7
-        if error:
-            raise OSError(error, "refused")
-        return self._receive(length) if command == protocol.Command.READ else b""
-
-    def _receive(self, count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            part = self.socket.recv(count - len(data))
-            if not part:
-                raise ConnectionResetError
-            data += part
-        return data
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-
 SIZE = 3 * MIB + 512
 places = st.tuples(st.integers(0, SIZE - 1), st.integers(1, 300_000))
 steps = st.lists(
@@ -295,7 +257,7 @@ def test_a_disk_behaves_as_a_plain_array_of_bytes_whatever_is_done(
     model = bytearray(SIZE)
     codes = {"zero": protocol.Command.WRITE_ZEROES, "trim": protocol.Command.TRIM}
     frozen: dict[str, bytes] = {}
-    with Client(served, "b") as client:
+    with NbdClient("127.0.0.1", served.port, "b") as client:
         for number, (what, (offset, length), value) in enumerate(steps):
             length = min(length, SIZE - offset)
             end = offset + length
@@ -318,7 +280,10 @@ def test_a_disk_behaves_as_a_plain_array_of_bytes_whatever_is_done(
 
 
 def test_a_dropped_connection_ends_at_once_and_others_live_on(served: Served) -> None:
-    with Client(served, "a") as first, Client(served, "b") as other:
+    with (
+        NbdClient("127.0.0.1", served.port, "a") as first,
+        NbdClient("127.0.0.1", served.port, "b") as other,
+    ):
         served.do(lambda: served.server.drop(name="a"))
         with pytest.raises(ConnectionError):
             first.ask(protocol.Command.WRITE, 0, 4, b"late")
@@ -340,13 +305,13 @@ def test_what_is_not_the_protocol_is_hung_up_on(served: Served, garbage: bytes) 
         connection.sendall(garbage)
         while connection.recv(4096):
             pass
-    with Client(served, "a") as client:
+    with NbdClient("127.0.0.1", served.port, "a") as client:
         assert client.ask(protocol.Command.READ, 0, 4) == bytes(4)
 
 
 def test_a_request_for_more_than_the_largest_is_refused_or_hung_up_on(served: Served) -> None:
     served.disks.known["a"].size = 1 << 40
-    with Client(served, "a") as client:
+    with NbdClient("127.0.0.1", served.port, "a") as client:
         with pytest.raises(OSError, match="refused"):
             client.ask(protocol.Command.READ, 0, protocol.LARGEST_REQUEST + 1)
         with pytest.raises(ConnectionError):
@@ -356,7 +321,7 @@ def test_a_request_for_more_than_the_largest_is_refused_or_hung_up_on(served: Se
 def test_zeroing_a_huge_disk_takes_no_longer_than_what_is_on_it(served: Served) -> None:
     disk = served.disks.known["a"]
     disk.size = 1 << 40
-    with Client(served, "a") as client:
+    with NbdClient("127.0.0.1", served.port, "a") as client:
         client.ask(protocol.Command.WRITE, 1 << 39, 4, b"data")
         for start in range(0, 1 << 40, 1 << 31):
             client.ask(protocol.Command.TRIM, start, 1 << 31)

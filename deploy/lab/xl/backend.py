@@ -131,12 +131,15 @@ class XlBackend(Backend):
         """Have the host make a domain in one of two ways, with all that it needs; or nothing."""
         assert isinstance(guest, RealGuest)
         link = self._links[machine]
+        self._coming[guest.vm.uuid] = guest
         try:
             devices = await self._attach(machine, guest)
             await link.call(do, timeout=timeout, **wanted, **devices)
         except XapiError:
             await self._detach(machine, guest)
             raise
+        finally:
+            del self._coming[guest.vm.uuid]
         guest.paused = True
         self._follow(machine, guest)
 
@@ -198,7 +201,7 @@ class XlBackend(Backend):
         await self._detach(machine, guest)
 
     async def restore(self, machine: Machine, guest: Guest) -> None:
-        """Raises VM_HOST_INCOMPATIBLE_VERSION-like INTERNAL_ERROR elsewhere than it was saved."""
+        """Raises INTERNAL_ERROR on another host than it was saved on: memory lies there."""
         assert isinstance(guest, RealGuest)
         uuid = guest.vm.uuid
         if guest.saved_at != machine.host.uuid:
@@ -217,11 +220,13 @@ class XlBackend(Backend):
             for machine, uuid in lab.storage.attachments.of(vm.uuid)
             if machine is source and (mode := lab.storage.attachments.mode(source, uuid))
         }
-        with self.rights.moving(modes, source, target):
+        with self.rights.moving(modes if source is not target else {}, source, target):
             yield
 
     async def carry(self, guest: Guest, source: Machine, target: Machine) -> None:
         assert isinstance(guest, RealGuest)
+        if source is target:
+            return
         uuid, there = guest.vm.uuid, self._links[target]
         self._coming[uuid] = guest
         try:
@@ -324,7 +329,7 @@ class XlBackend(Backend):
 
     def _on_event(self, machine: Machine, event: dict[str, Any]) -> None:
         uuid = event["uuid"]
-        guest = machine.domains.get(uuid) or self._coming.get(uuid)
+        guest = self._coming.get(uuid) or machine.domains.get(uuid)
         if guest is None:
             return
         if event["event"] == "xenstore":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import socket as sockets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -32,10 +32,10 @@ class Hardware(Protocol):
     def agent(self, number: int) -> Place:
         """Where a host's agent listens; its other connections come from the same address."""
 
-    def socket(self) -> socket.socket:
+    def socket(self) -> sockets.socket:
         """An unconnected TCP socket in the hosts' network."""
 
-    def listen(self) -> tuple[socket.socket, Place]:
+    def listen(self) -> tuple[sockets.socket, Place]:
         """A socket that listens for the hosts, and where they find it."""
 
     def cut_power(self, number: int) -> None:
@@ -69,13 +69,13 @@ class EmulatedHardware:
     def agent(self, number: int) -> Place:
         return Place(self._lab.hosts[number - 1].address, AGENT_PORT)
 
-    def socket(self) -> socket.socket:
+    def socket(self) -> sockets.socket:
         with inside(self._lab.namespace):
-            return socket.socket()
+            return sockets.socket()
 
-    def listen(self) -> tuple[socket.socket, Place]:
+    def listen(self) -> tuple[sockets.socket, Place]:
         listening = self.socket()
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
         listening.bind((GATEWAY, NBD_PORT))
         listening.listen(64)
         return listening, Place(GATEWAY, NBD_PORT)
