@@ -303,6 +303,7 @@ class FakeXen:
     def __init__(self, hosts: int) -> None:
         net = f"127.{65 + os.getpid() % 150}.{250 - next(_labs) % 50}"
         self.net = net
+        self.nbd_port = 0
         self.tasks: set[asyncio.Task[None]] = set()
         self.all = [FakeHost(self, n, f"{net}.{100 + n}") for n in range(1, hosts + 1)]
         self.loop = asyncio.new_event_loop()
@@ -369,8 +370,9 @@ class FakeXen:
         return sockets.socket()
 
     def listen(self) -> tuple[sockets.socket, Place]:
-        listening = sockets.create_server((f"{self.net}.99", 0))
-        return listening, Place(f"{self.net}.99", listening.getsockname()[1])
+        listening = sockets.create_server((f"{self.net}.99", self.nbd_port))
+        self.nbd_port = listening.getsockname()[1]
+        return listening, Place(f"{self.net}.99", self.nbd_port)
 
     def cut_power(self, number: int) -> None:
         self.wait(self.all[number - 1].die())

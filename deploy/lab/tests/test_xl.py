@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -422,3 +423,29 @@ def test_what_hosts_measure_is_asked_for_as_data_sources(vms: Vms, xen: FakeXen)
     found = until(lambda: vms.api.VM.get_data_sources(vm))
     assert {"memory", "cpu0"} <= {source["name_label"] for source in found}
     assert vms.api.VM.query_data_source(vm, "memory") == 256 << 20
+
+
+def test_a_lab_that_starts_again_finds_its_domains_running(tmp_path: Path) -> None:
+    xen = FakeXen(hosts=2)
+    options: dict[str, Any] = {
+        "hosts": 2,
+        "tls": False,
+        "backend": partial(XlBackend, hardware=xen, boot=Boot()),
+        "state": tmp_path / "lab.state",
+    }
+    with running_lab(**options) as lab, vms_of(lab) as vms:
+        vm, uuid, vdi = with_disk(vms, "h1")
+        gone = vms.started("h2")
+        write(xen.host("h1").disk_of(uuid), b"kept")
+        domain = xen.host("h1").domains[uuid]
+        ended = uuid_of(vms, gone)
+        addresses = [machine.address for machine in lab.lab.machines.values()]
+    xen.do(lambda: xen.host("h2").end(ended, "poweroff"))
+    with running_lab(**options, addresses=addresses) as lab, vms_of(lab) as vms:
+        assert xen.host("h1").domains == {uuid: domain}
+        assert (vms.state(vm), vms.where(vm)) == ("Running", "h1")
+        until(lambda: vms.state(gone) == "Halted")
+        assert content(vms, vdi, 4) == b"kept"
+        vms.api.VM.hard_shutdown(vm)
+        assert xen.host("h1").domains == {}
+    xen.close()

@@ -66,6 +66,11 @@ class EmulatedHardware:
         known = [await_agent(machine, timeout=30.0) for machine in self._machines]
         return min(int(one["memory"]) for one in known)
 
+    @property
+    def cpus(self) -> int:
+        """Of each host."""
+        return self._lab.cpus
+
     def agent(self, number: int) -> Place:
         return Place(self._lab.hosts[number - 1].address, AGENT_PORT)
 
