@@ -61,7 +61,6 @@ class FakeHost:
         self.bridges: dict[str, int | None] = {}
         self.filters: dict[tuple[str, int], dict[str, Any]] = {}
         self.expected: dict[str, dict[str, Any]] = {}
-        self.memories: dict[str, FakeDomain] = {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.refuses: dict[str, str] = {}
         """Request → the code that it is refused with, once."""
@@ -223,14 +222,19 @@ class FakeHost:
         self.tell(event="domain", uuid=uuid, state="ended", reason="migrated")
         return {}
 
-    async def do_save(self, uuid: str, path: str) -> Any:
-        self.memories[path] = self._one(uuid)
+    async def do_save(self, uuid: str, vdi: str) -> Any:
+        memory = b"memory of " + uuid.encode()
+        await asyncio.to_thread(self.disks[vdi].ask, protocol.Command.WRITE, 0, len(memory), memory)
+        self.xen.memories[uuid] = self._one(uuid)
         self.end(uuid, "suspend")
         return {}
 
-    async def do_restore(self, uuid: str, path: str, paused: bool, **devices: Any) -> Any:
+    async def do_restore(self, uuid: str, vdi: str, paused: bool, **devices: Any) -> Any:
         self._need(devices)
-        domain = self.domains[uuid] = self.memories.pop(path)
+        memory = await asyncio.to_thread(self.disks[vdi].ask, protocol.Command.READ, 0, 46)
+        if memory != b"memory of " + uuid.encode():
+            raise Refused("xl_failed", "that is no memory of this domain")
+        domain = self.domains[uuid] = self.xen.memories[uuid]
         self._becomes(domain, "paused")
         return {}
 
@@ -304,6 +308,8 @@ class FakeXen:
         net = f"127.{65 + os.getpid() % 150}.{250 - next(_labs) % 50}"
         self.net = net
         self.nbd_port = 0
+        self.memories: dict[str, FakeDomain] = {}
+        """What a domain was when its memory was written to a disk."""
         self.tasks: set[asyncio.Task[None]] = set()
         self.all = [FakeHost(self, n, f"{net}.{100 + n}") for n in range(1, hosts + 1)]
         self.loop = asyncio.new_event_loop()

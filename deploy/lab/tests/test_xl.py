@@ -165,9 +165,11 @@ def test_interfaces_hang_on_their_networks_bridges_and_are_locked_from_the_start
     assert (interface["locked"], interface["ipv4"]) == (True, ["10.1.2.3"])
     vms.api.VIF.set_ipv4_allowed(vif, ["10.1.2.4"])
     filters = xen.host("h1").filters[uuid_of(vms, vm), 0]
-    assert filters == {"locked": True, "ipv4": ["10.1.2.4"], "ipv6": []}
+    assert (filters["locked"], filters["ipv4"]) == (True, ["10.1.2.4"])
     vms.api.VIF.set_locking_mode(vif, "unlocked")
     assert xen.host("h1").filters[uuid_of(vms, vm), 0]["locked"] is False
+    vms.api.VIF.set_locking_mode(vif, "disabled")
+    assert xen.host("h1").filters[uuid_of(vms, vm), 0]["disabled"] is True
 
 
 # --- what guests tell
@@ -337,9 +339,21 @@ def test_a_suspended_vm_has_no_domain_and_comes_back_with_it(vms: Vms, xen: Fake
     until(lambda: vms.api.VM_guest_metrics.get_other(vms.api.VM.get_guest_metrics(vm)))
     vms.api.VM.suspend(vm)
     assert (vms.state(vm), xen.host("h1").domains, xen.host("h1").disks) == ("Suspended", {}, {})
-    vms.api.VM.resume_on(vm, vms.hosts["h1"], False, False)
-    assert xen.host("h1").domains == {uuid: domain}
+    vms.api.VM.resume_on(vm, vms.hosts["h2"], False, False)
+    assert xen.host("h2").domains == {uuid: domain}
     assert domain.state == "running"
+
+
+def test_a_checkpoint_keeps_memory_and_the_vm_goes_on(vms: Vms, xen: FakeXen) -> None:
+    vm, uuid, vdi = with_disk(vms, "h1")
+    until(lambda: vms.api.VM_guest_metrics.get_other(vms.api.VM.get_guest_metrics(vm)))
+    checkpoint = vms.api.VM.checkpoint(vm, "c")
+    assert (vms.state(vm), xen.host("h1").domains[uuid].state) == ("Running", "running")
+    image = vms.api.VDI.get_uuid(vms.api.VM.get_suspend_VDI(checkpoint))
+    assert content(vms, image, 46) == b"memory of " + uuid.encode()
+    write(xen.host("h1").disk_of(uuid), b"after")
+    assert content(vms, vdi, 5) == b"after"
+    vms.api.VM.destroy(checkpoint)
 
 
 def test_devices_are_not_plugged_while_a_vm_runs(vms: Vms, xen: FakeXen) -> None:

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+from deploy.lab import disk_locks
 from deploy.lab.backend import Backend
 from deploy.lab.database import Row
 from deploy.lab.errors import XapiError
@@ -19,6 +20,7 @@ from deploy.lab.machine import Machine
 from deploy.lab.measurements import Source
 from deploy.lab.nbd.server import NbdServer
 from deploy.lab.schema import NULL
+from deploy.lab.storage import TRANSFER
 from deploy.lab.xl import metrics
 from deploy.lab.xl.boot import Boot
 from deploy.lab.xl.consoles import follow
@@ -31,7 +33,7 @@ from deploy.lab.xl.rights import Rights
 log = logging.getLogger(__name__)
 
 MIB = 1024**2
-BUILD = 120.0
+BUILD = 300.0
 """Seconds for a domain to be made."""
 MOVE = 600.0
 """Seconds for memory to go to another host, or to a disk."""
@@ -151,26 +153,32 @@ class XlBackend(Backend):
         disks = disks_of(lab, vm)
         guest.disks = [disk["vdi"] for disk in disks]
         for disk in disks:
-            await link.call(
-                "disk_attach",
-                vdi=disk["vdi"],
-                host=self._nbd_place.address,
-                port=self._nbd_place.port,
-                export=disk["vdi"],
-                read_only=disk["read_only"],
-            )
+            await self._attach_disk(machine, disk["vdi"], read_only=disk["read_only"])
         return {"disks": disks, "vifs": vifs_of(lab, vm, machine)}
 
+    async def _attach_disk(self, machine: Machine, vdi: str, *, read_only: bool) -> None:
+        await self._links[machine].call(
+            "disk_attach",
+            vdi=vdi,
+            host=self._nbd_place.address,
+            port=self._nbd_place.port,
+            export=vdi,
+            read_only=read_only,
+        )
+
     async def _detach(self, machine: Machine, guest: RealGuest) -> None:
-        """Take the VM's disks from the machine; what it will not give up is taken."""
-        address = self._links[machine].place.address
         for vdi in guest.disks:
-            if machine.powered:
-                try:
-                    await self._links[machine].call("disk_detach", vdi=vdi)
-                except XapiError as error:
-                    log.warning("%s keeps disk %s: %s", machine.name, vdi, error)
-            self.nbd.drop(client=address, name=vdi)
+            await self._detach_disk(machine, vdi)
+
+    async def _detach_disk(self, machine: Machine, vdi: str) -> None:
+        """Take a disk from the machine; one that it will not give up is taken all the same."""
+        link = self._links[machine]
+        if machine.powered:
+            try:
+                await link.call("disk_detach", vdi=vdi)
+            except XapiError as error:
+                log.warning("%s keeps disk %s: %s", machine.name, vdi, error)
+        self.nbd.drop(client=link.place.address, name=vdi)
 
     async def unmake(self, machine: Machine, guest: Guest) -> None:
         assert isinstance(guest, RealGuest)
@@ -194,21 +202,31 @@ class XlBackend(Backend):
 
     async def save(self, machine: Machine, guest: Guest) -> None:
         assert isinstance(guest, RealGuest)
-        uuid = guest.vm.uuid
-        await self._links[machine].call("save", timeout=MOVE, uuid=uuid, path=_memory_file(uuid))
-        guest.saved_at = machine.host.uuid
+        link, uuid = self._links[machine], guest.vm.uuid
+        async with self._image(machine, guest.vm) as vdi:
+            await link.call("save", timeout=MOVE, uuid=uuid, vdi=vdi)
         self._unfollow(guest)
         await self._detach(machine, guest)
 
     async def restore(self, machine: Machine, guest: Guest) -> None:
-        """Raises INTERNAL_ERROR on another host than it was saved on: memory lies there."""
-        assert isinstance(guest, RealGuest)
-        uuid = guest.vm.uuid
-        if guest.saved_at != machine.host.uuid:
-            raise XapiError("INTERNAL_ERROR", f"xl: the memory of {uuid} lies on another host")
-        wanted = {"uuid": uuid, "path": _memory_file(uuid), "paused": True}
-        await self._bring(machine, guest, "restore", MOVE, wanted)
-        guest.saved_at = ""
+        async with self._image(machine, guest.vm) as vdi:
+            wanted = {"uuid": guest.vm.uuid, "vdi": vdi, "paused": True}
+            await self._bring(machine, guest, "restore", MOVE, wanted)
+
+    @asynccontextmanager
+    async def _image(self, machine: Machine, vm: Row) -> AsyncIterator[str]:
+        """The VM's suspend image, attached to the machine; its uuid."""
+        lab, user = self.lab, f"{TRANSFER}memory of {vm.uuid}"
+        vdi = lab.db.get("VDI", vm.suspend_VDI)
+        await disk_locks.attach(lab, vdi, machine, "RW", user)
+        try:
+            await self._attach_disk(machine, vdi.uuid, read_only=False)
+            try:
+                yield vdi.uuid
+            finally:
+                await self._detach_disk(machine, vdi.uuid)
+        finally:
+            disk_locks.detach(lab, vdi, machine, user)
 
     # --- moving
 
@@ -363,14 +381,10 @@ class XlBackend(Backend):
         if not link.met.is_set():
             return
         try:
-            stats = await link.call("stats", timeout=metrics.EVERY)
+            stats = await link.call("stats", timeout=4 * metrics.EVERY)
         except XapiError:
             return
         for domain in stats["domains"]:
             if domain["uuid"] in link.machine.domains:
                 history = self._histories[domain["uuid"]]
                 history.add(self.lab.clock.now(), metrics.flat(domain))
-
-
-def _memory_file(uuid: str) -> str:
-    return f"{uuid}.memory"

@@ -60,13 +60,15 @@ def bridge_of(lab: Lab, network: Row, machine: Machine) -> dict[str, Any]:
 
 
 def filter_of(lab: Lab, vif: Row) -> dict[str, Any]:
-    """What the interface may send. One that is disabled is locked to no address at all."""
+    """What the interface may send."""
     mode = effective_locking_mode(lab, vif, vif.locking_mode)
-    if mode == "unlocked":
-        return {"locked": False, "ipv4": [], "ipv6": []}
-    if mode == "disabled":
-        return {"locked": True, "ipv4": [], "ipv6": []}
-    return {"locked": True, "ipv4": list(vif.ipv4_allowed), "ipv6": list(vif.ipv6_allowed)}
+    locked = mode == "locked"
+    return {
+        "locked": locked,
+        "disabled": mode == "disabled",
+        "ipv4": list(vif.ipv4_allowed) if locked else [],
+        "ipv6": list(vif.ipv6_allowed) if locked else [],
+    }
 
 
 def _rate(vif: Row) -> int | None:

@@ -29,8 +29,6 @@ class RealGuest(Guest):
         """What the guest's part of xenstore holds: path → value."""
         self.disks: list[str] = []
         """VDIs that its host has attached for it."""
-        self.saved_at = ""
-        """The host (uuid) where its memory lies, while it is suspended."""
         self.ask_for: Callable[[End], None] = lambda reason: None
         """Asks the domain to shut down; set by the backend."""
 
@@ -94,8 +92,7 @@ class RealGuest(Guest):
     # --- keeping it
 
     def saved(self) -> dict[str, Any]:
-        kept = {"values": self.values, "disks": self.disks, "saved_at": self.saved_at}
-        return super().saved() | kept
+        return super().saved() | {"values": self.values, "disks": self.disks}
 
     @classmethod
     def restored(
@@ -105,7 +102,6 @@ class RealGuest(Guest):
         guest.started_at, guest.paused = saved["started_at"], saved["paused"]
         guest.values = dict(saved.get("values", {}))
         guest.disks = list(saved.get("disks", []))
-        guest.saved_at = saved.get("saved_at", "")
         guest.is_up = facts.is_up(guest.values)
         guest.console.write(saved["console"].encode("latin-1"))
         return guest
