@@ -227,6 +227,15 @@ def test_a_hard_shutdown_destroys_whatever_the_guest_says(vms: Vms, xen: FakeXen
     assert (vms.state(vm), xen.host("h1").domains, xen.host("h1").disks) == ("Halted", {}, {})
 
 
+def test_a_domain_that_its_host_is_busy_with_is_destroyed_a_little_later(
+    vms: Vms, xen: FakeXen
+) -> None:
+    vm, _, _ = with_disk(vms, "h1")
+    xen.host("h1").refuses["destroy"] = "domain_busy"
+    vms.api.VM.hard_shutdown(vm)
+    assert (vms.state(vm), xen.host("h1").domains) == ("Halted", {})
+
+
 def test_a_reboot_makes_a_new_domain(vms: Vms, xen: FakeXen) -> None:
     vm, uuid, _ = with_disk(vms, "h1")
     old = xen.host("h1").domains[uuid]

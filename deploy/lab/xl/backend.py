@@ -41,7 +41,8 @@ MEET = 300.0
 """Seconds until a host that was started has to answer."""
 LOOK = 2.0
 """Seconds between two looks at disks that lost their host."""
-GONE = {"no_such_domain"}
+BUSY = 0.2
+"""Seconds until a domain that its host is busy with is asked for again."""
 
 
 class XlBackend(Backend):
@@ -184,13 +185,21 @@ class XlBackend(Backend):
         assert isinstance(guest, RealGuest)
         if not machine.powered:
             return
-        try:
-            await self._links[machine].call("destroy", uuid=guest.vm.uuid)
-        except Refusal as refusal:
-            if refusal.reason not in GONE:
-                raise
+        async with asyncio.timeout(MOVE):
+            while not await self._is_gone(machine, guest.vm.uuid):
+                await asyncio.sleep(BUSY)
         self._unfollow(guest)
         await self._detach(machine, guest)
+
+    async def _is_gone(self, machine: Machine, uuid: str) -> bool:
+        """Destroy a domain; False when its host is still busy with it, with its end for example."""
+        try:
+            await self._links[machine].call("destroy", uuid=uuid)
+        except Refusal as refusal:
+            if refusal.reason not in ("no_such_domain", "domain_busy"):
+                raise
+            return refusal.reason == "no_such_domain"
+        return True
 
     async def unpause(self, machine: Machine, guest: Guest) -> None:
         await self._links[machine].call("unpause", uuid=guest.vm.uuid)
