@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from deploy.lab import disk_locks
 from deploy.lab.backend import Backend
 from deploy.lab.database import Row
 from deploy.lab.errors import XapiError
@@ -18,17 +16,15 @@ from deploy.lab.guest import End, Guest
 from deploy.lab.lab import Lab
 from deploy.lab.machine import Machine
 from deploy.lab.measurements import Source
-from deploy.lab.nbd.server import NbdServer
 from deploy.lab.schema import NULL
-from deploy.lab.storage import TRANSFER
-from deploy.lab.xl import metrics
+from deploy.lab.xl.attaching import Attaching
 from deploy.lab.xl.boot import Boot
 from deploy.lab.xl.consoles import follow
-from deploy.lab.xl.devices import bridges_of, disks_of, filter_of, vifs_of
+from deploy.lab.xl.devices import filter_of
 from deploy.lab.xl.guest import RealGuest
-from deploy.lab.xl.hardware import Hardware, Place
+from deploy.lab.xl.hardware import Hardware
 from deploy.lab.xl.link import Link, Refusal
-from deploy.lab.xl.rights import Rights
+from deploy.lab.xl.monitor import Monitor
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +35,6 @@ MOVE = 600.0
 """Seconds for memory to go to another host, or to a disk."""
 MEET = 300.0
 """Seconds until a host that was started has to answer."""
-LOOK = 2.0
-"""Seconds between two looks at disks that lost their host."""
 BUSY = 0.2
 """Seconds until a domain that its host is busy with is asked for again."""
 
@@ -53,19 +47,16 @@ class XlBackend(Backend):
         self._hardware = hardware
         self._boot = boot
         self._links: dict[Machine, Link] = {}
-        self.rights = Rights(lab, self._machine_at)
-        self.nbd = NbdServer(self.rights)
-        self._nbd_place: Place
+        self.disks = Attaching(lab, self._links)
+        self._monitor = Monitor(lab, self._links)
         self._coming: dict[str, RealGuest] = {}
         """VM uuid → the guest of a domain that is being made or moved."""
         self._consoles: dict[RealGuest, asyncio.Task[None]] = {}
-        self._histories: dict[str, metrics.History] = defaultdict(metrics.History)
 
     # --- beginning and end
 
     async def start(self) -> None:
-        listening, self._nbd_place = self._hardware.listen()
-        await self.nbd.listen(listening)
+        await self.disks.start(self._hardware)
         for machine in self.lab.machines.values():
             link = self._links[machine] = Link(
                 machine, self._hardware, self._on_hello, self._on_event
@@ -74,18 +65,14 @@ class XlBackend(Backend):
         met = [link.met.wait() for link in self._links.values() if link.machine.powered]
         async with asyncio.timeout(MEET):
             await asyncio.gather(*met)
-        self.lab.spawn(self._measure())
-        self.lab.spawn(self._enforce())
+        self.lab.spawn(self._monitor.run())
 
     async def stop(self) -> None:
         for link in self._links.values():
             await link.stop()
         for task in self._consoles.values():
             task.cancel()
-        await self.nbd.stop()
-
-    def _machine_at(self, address: str) -> Machine | None:
-        return next((m for m, link in self._links.items() if link.place.address == address), None)
+        await self.disks.nbd.stop()
 
     # --- domains
 
@@ -136,50 +123,15 @@ class XlBackend(Backend):
         link = self._links[machine]
         self._coming[guest.vm.uuid] = guest
         try:
-            devices = await self._attach(machine, guest)
+            devices = await self.disks.attach(machine, guest)
             await link.call(do, timeout=timeout, **wanted, **devices)
         except XapiError:
-            await self._detach(machine, guest)
+            await self.disks.detach(machine, guest)
             raise
         finally:
             del self._coming[guest.vm.uuid]
         guest.paused = True
         self._follow(machine, guest)
-
-    async def _attach(self, machine: Machine, guest: RealGuest) -> dict[str, Any]:
-        """Have bridges and disks of the VM on the machine; answers them in the agent's words."""
-        lab, vm, link = self.lab, guest.vm, self._links[machine]
-        for bridge in bridges_of(lab, vm, machine):
-            await link.call("bridge", **bridge)
-        disks = disks_of(lab, vm)
-        guest.disks = [disk["vdi"] for disk in disks]
-        for disk in disks:
-            await self._attach_disk(machine, disk["vdi"], read_only=disk["read_only"])
-        return {"disks": disks, "vifs": vifs_of(lab, vm, machine)}
-
-    async def _attach_disk(self, machine: Machine, vdi: str, *, read_only: bool) -> None:
-        await self._links[machine].call(
-            "disk_attach",
-            vdi=vdi,
-            host=self._nbd_place.address,
-            port=self._nbd_place.port,
-            export=vdi,
-            read_only=read_only,
-        )
-
-    async def _detach(self, machine: Machine, guest: RealGuest) -> None:
-        for vdi in guest.disks:
-            await self._detach_disk(machine, vdi)
-
-    async def _detach_disk(self, machine: Machine, vdi: str) -> None:
-        """Take a disk from the machine; one that it will not give up is taken all the same."""
-        link = self._links[machine]
-        if machine.powered:
-            try:
-                await link.call("disk_detach", vdi=vdi)
-            except XapiError as error:
-                log.warning("%s keeps disk %s: %s", machine.name, vdi, error)
-        self.nbd.drop(client=link.place.address, name=vdi)
 
     async def unmake(self, machine: Machine, guest: Guest) -> None:
         assert isinstance(guest, RealGuest)
@@ -189,7 +141,7 @@ class XlBackend(Backend):
             while not await self._is_gone(machine, guest.vm.uuid):
                 await asyncio.sleep(BUSY)
         self._unfollow(guest)
-        await self._detach(machine, guest)
+        await self.disks.detach(machine, guest)
 
     async def _is_gone(self, machine: Machine, uuid: str) -> bool:
         """Destroy a domain; False when its host is still busy with it, with its end for example."""
@@ -212,30 +164,15 @@ class XlBackend(Backend):
     async def save(self, machine: Machine, guest: Guest) -> None:
         assert isinstance(guest, RealGuest)
         link, uuid = self._links[machine], guest.vm.uuid
-        async with self._image(machine, guest.vm) as vdi:
+        async with self.disks.image(machine, guest.vm) as vdi:
             await link.call("save", timeout=MOVE, uuid=uuid, vdi=vdi)
         self._unfollow(guest)
-        await self._detach(machine, guest)
+        await self.disks.detach(machine, guest)
 
     async def restore(self, machine: Machine, guest: Guest) -> None:
-        async with self._image(machine, guest.vm) as vdi:
+        async with self.disks.image(machine, guest.vm) as vdi:
             wanted = {"uuid": guest.vm.uuid, "vdi": vdi, "paused": True}
             await self._bring(machine, guest, "restore", MOVE, wanted)
-
-    @asynccontextmanager
-    async def _image(self, machine: Machine, vm: Row) -> AsyncIterator[str]:
-        """The VM's suspend image, attached to the machine; its uuid."""
-        lab, user = self.lab, f"{TRANSFER}memory of {vm.uuid}"
-        vdi = lab.db.get("VDI", vm.suspend_VDI)
-        await disk_locks.attach(lab, vdi, machine, "RW", user)
-        try:
-            await self._attach_disk(machine, vdi.uuid, read_only=False)
-            try:
-                yield vdi.uuid
-            finally:
-                await self._detach_disk(machine, vdi.uuid)
-        finally:
-            disk_locks.detach(lab, vdi, machine, user)
 
     # --- moving
 
@@ -247,7 +184,7 @@ class XlBackend(Backend):
             for machine, uuid in lab.storage.attachments.of(vm.uuid)
             if machine is source and (mode := lab.storage.attachments.mode(source, uuid))
         }
-        with self.rights.moving(modes if source is not target else {}, source, target):
+        with self.disks.rights.moving(modes if source is not target else {}, source, target):
             yield
 
     async def carry(self, guest: Guest, source: Machine, target: Machine) -> None:
@@ -257,16 +194,16 @@ class XlBackend(Backend):
         uuid, there = guest.vm.uuid, self._links[target]
         self._coming[uuid] = guest
         try:
-            devices = await self._attach(target, guest)
+            devices = await self.disks.attach(target, guest)
             await there.call("receive", uuid=uuid, **devices)
             await self._migrate(guest, source, target)
         except XapiError:
-            await self._detach(target, guest)
+            await self.disks.detach(target, guest)
             raise
         finally:
             self._coming.pop(uuid, None)
         self._follow(target, guest)
-        await self._detach(source, guest)
+        await self.disks.detach(source, guest)
 
     async def _migrate(self, guest: RealGuest, source: Machine, target: Machine) -> None:
         """Raises VM_MIGRATE_FAILED [vm, source, target, text] when the domain did not arrive."""
@@ -309,8 +246,7 @@ class XlBackend(Backend):
 
     async def cut_power(self, machine: Machine) -> None:
         link = self._links[machine]
-        self.rights.cut(machine)
-        self.nbd.drop(client=link.place.address)
+        self.disks.cut(machine)
         link.drop()
         await asyncio.to_thread(self._hardware.cut_power, link.number)
         for guest in list(machine.domains.values()):
@@ -319,19 +255,9 @@ class XlBackend(Backend):
     async def give_power(self, machine: Machine) -> None:
         link = self._links[machine]
         await asyncio.to_thread(self._hardware.give_power, link.number)
-        self.rights.admit(machine)
+        self.disks.rights.admit(machine)
         async with asyncio.timeout(MEET):
             await link.met.wait()
-
-    async def _enforce(self) -> None:
-        """Drop connections whose host has no right to the disk any more."""
-        while True:
-            for connection in list(self.nbd.connections):
-                machine = self._machine_at(connection.client)
-                vdi = self.rights.find(connection.name)
-                if machine is None or vdi is None or self.rights.mode(machine, vdi) is None:
-                    self.nbd.drop(client=connection.client, name=connection.name)
-            await asyncio.sleep(LOOK)
 
     # --- what hosts tell
 
@@ -376,24 +302,4 @@ class XlBackend(Backend):
     # --- what is measured
 
     def vm_sources(self, machine: Machine, vm: Row) -> list[Source] | None:
-        if vm.is_control_domain:
-            return None
-        history = self._histories.get(vm.uuid)
-        return metrics.sources(history) if history is not None else []
-
-    async def _measure(self) -> None:
-        while True:
-            await asyncio.gather(*(self._measure_host(link) for link in self._links.values()))
-            await asyncio.sleep(metrics.EVERY)
-
-    async def _measure_host(self, link: Link) -> None:
-        if not link.met.is_set():
-            return
-        try:
-            stats = await link.call("stats", timeout=4 * metrics.EVERY)
-        except XapiError:
-            return
-        for domain in stats["domains"]:
-            if domain["uuid"] in link.machine.domains:
-                history = self._histories[domain["uuid"]]
-                history.add(self.lab.clock.now(), metrics.flat(domain))
+        return None if vm.is_control_domain else self._monitor.sources(vm)
