@@ -27,6 +27,8 @@ from deploy.lab.server import LabServer, start_on_a_free_port
 from deploy.lab.sessions import ROLES, Account
 from deploy.lab.state import StateFile, WrongState
 from deploy.lab.xenopsd import Durations
+from deploy.lab.xl import options as xen
+from deploy.xenlab.errors import XenlabError
 
 MOST_HOSTS = 64
 """Hosts of one pool (XAPI.md 7)."""
@@ -44,7 +46,7 @@ def main() -> int:
             hint = "; another lab may be running: end it, or name another --port"
         print(f"lab: {error}{hint}", file=sys.stderr)
         return 1
-    except WrongState as error:
+    except (WrongState, XenlabError) as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
 
@@ -88,10 +90,12 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         help="guests tell what the JSON at the start of their disk DEVICE says they run",
     )
     parser.add_argument("--sample-guests", action="store_true", help="make VMs in a fresh pool")
+    xen.add_options(parser)
     parser.add_argument("--no-tls", action="store_true", help="plain HTTP, for looking inside")
     options = parser.parse_args(arguments)
     if not 1 <= options.hosts <= MOST_HOSTS:
         parser.error(f"--hosts has to be between 1 and {MOST_HOSTS}")
+    xen.check_options(parser, options)
     if options.rate < 0:
         parser.error("--rate must not be negative")
     return options
@@ -130,6 +134,8 @@ async def _run(options: argparse.Namespace) -> int:
         durations=Durations(**dict(options.duration)),
         accounts={name: Account("", role) for name, role in options.account},
     )
+    if options.backend == "xl":
+        xen.use_xen(config, options)
     if password := _password(options):
         config.password = password
     server = await start_on_a_free_port(config, tls=not options.no_tls, sides=True, state=state)

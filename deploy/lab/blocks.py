@@ -242,6 +242,28 @@ class Blocks:
             offset, view = offset + size, view[size:]
         return BLOCK * (len(volume.blocks) - before)
 
+    def zero(self, name: str, offset: int, length: int) -> int:
+        """Write zeros, at a cost of what is there, not of `length`; answers as `write` does."""
+        volume = self.get(name)
+        before = len(volume.blocks)
+        end = offset + length
+        for number in self._filled(volume, offset // BLOCK, (end + BLOCK - 1) // BLOCK):
+            start = max(offset - number * BLOCK, 0)
+            self._write_block(
+                volume, number, start, bytes(min(end - number * BLOCK, BLOCK) - start)
+            )
+        return BLOCK * (len(volume.blocks) - before)
+
+    @staticmethod
+    def _filled(volume: Volume, first: int, last: int) -> set[int]:
+        """Blocks of a range (without `last`) of which some link of the chain has something."""
+        wanted = range(first, last)
+        filled: set[int] = set()
+        for link in volume.chain():
+            few = wanted if len(wanted) < len(link.blocks) else link.blocks
+            filled |= {n for n in few if n in link.blocks and n in wanted}
+        return filled
+
     def _write_block(self, volume: Volume, number: int, start: int, data: bytes) -> None:
         slot = volume.slot(number)
         if slot is None and _is_zeros(data):

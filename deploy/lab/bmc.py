@@ -153,6 +153,6 @@ async def _reset(machine: Machine, request: Request) -> Response:
 async def _carry_out(machine: Machine, wanted: str) -> None:
     await machine.lab.clock.sleep(machine.lab.config.bmc_delay)
     if wanted != "On":
-        machine.power_off()
+        await machine.lab.power.cut(machine)
     if wanted in ("On", "ForceRestart"):
         machine.power_on()

@@ -158,7 +158,7 @@ class Control:
         if state == "on":
             machine.power_on()
         else:
-            machine.power_off()
+            await self.lab.power.cut(machine)
         return JSONResponse(_describe(machine))
 
     async def toolstack(self, request: Request) -> Response:

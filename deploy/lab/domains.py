@@ -19,11 +19,12 @@ from deploy.lab.database import Row
 from deploy.lab.dispatch import Call
 from deploy.lab.errors import XapiError
 from deploy.lab.forward import first_of, passed_cancel_points, pause, subtask
-from deploy.lab.guest import End, Guest, new_guest_metrics
+from deploy.lab.guest import End, new_guest_metrics
 from deploy.lab.operations import refresh
 from deploy.lab.schema import NULL
 
 if TYPE_CHECKING:
+    from deploy.lab.guest import Guest
     from deploy.lab.lab import Lab
     from deploy.lab.machine import Machine
 
@@ -43,21 +44,27 @@ async def start(call: Call, vm: Row, machine: Machine, *, paused: bool) -> None:
             xenopsd.check_alive(life)
             attach_devices(lab, vm, machine)
             await xenopsd.work(half)
-            guest = Guest(lab, vm, machine.guest_ended)
+            guest = lab.backend.new_guest(vm, machine)
             guest.is_whole = False
             machine.domains[vm.uuid] = guest
             arrive(call, vm, machine)
+            await lab.backend.build(machine, guest)
             await xenopsd.work(half)
         except XapiError:
-            abandon(lab, vm)
+            abandon(lab, vm, machine)
             raise
         passed_cancel_points(call, 6)
         guest.is_whole = True
-        show_started(lab, vm, machine, guest, paused=paused)
+        show_started(lab, vm, machine, paused=paused)
+        if not paused:
+            await lab.backend.unpause(machine, guest)
 
 
-def abandon(lab: Lab, vm: Row) -> None:
+def abandon(lab: Lab, vm: Row, machine: Machine) -> None:
     """A start that failed half-way leaves the VM as it was."""
+    half: Guest | None = machine.domains.get(vm.uuid)
+    if half is not None and not half.is_whole:
+        machine.domains.pop(vm.uuid)
     vm_disks.close_disks(lab, vm)
     reset_to(lab, vm, "Halted")
 
@@ -73,7 +80,7 @@ def arrive(call: Call, vm: Row, machine: Machine) -> None:
         call.db.update(vm, resident_on=machine.host.ref, scheduled_to_be_resident_on=NULL)
 
 
-def show_started(lab: Lab, vm: Row, machine: Machine, guest: Guest, *, paused: bool) -> None:
+def show_started(lab: Lab, vm: Row, machine: Machine, *, paused: bool) -> None:
     """What the database shows of a domain that has just been built."""
     db = lab.db
     db.update(vm, power_state="Paused" if paused else "Running")
@@ -104,8 +111,6 @@ def show_started(lab: Lab, vm: Row, machine: Machine, guest: Guest, *, paused: b
     make_consoles(lab, vm, machine)
     show_devices(lab, vm)
     name_disks(lab, vm)
-    if not paused:
-        guest.thaw()
 
 
 async def _report_memory(lab: Lab, vm: Row, metrics: Row) -> None:
@@ -216,6 +221,7 @@ async def _stop_in_turn(lab: Lab, vm: Row, machine: Machine) -> None:
     if guest is not None:
         guest.kill()
         await machine.xenopsd.work(lab.config.durations.stop)
+        await lab.backend.unmake(machine, guest)
         machine.domains.pop(vm.uuid)
     show_halted(lab, vm)
 
@@ -306,18 +312,21 @@ async def rebuild(lab: Lab, vm: Row, machine: Machine) -> None:
     old.kill()
     try:
         await machine.xenopsd.work(lab.config.durations.start)
+        await lab.backend.unmake(machine, old)
         vm_disks.close_disks_on(lab, vm, machine)
         await vm_disks.open_disks(lab, vm, machine)
         machine.xenopsd.check_alive(life)
+        guest = lab.backend.new_guest(vm, machine)
+        await lab.backend.build(machine, guest)
     except XapiError:
         if machine.domains.get(vm.uuid) is old:
             machine.domains.pop(vm.uuid)
             show_halted(lab, vm)
         raise
-    guest = Guest(lab, vm, machine.guest_ended)
     machine.domains[vm.uuid] = guest
     attach_devices(lab, vm, machine)
-    show_started(lab, vm, machine, guest, paused=False)
+    show_started(lab, vm, machine, paused=False)
+    await lab.backend.unpause(machine, guest)
 
 
 async def set_paused(call: Call, vm: Row, machine: Machine, paused: bool) -> None:
@@ -327,11 +336,11 @@ async def set_paused(call: Call, vm: Row, machine: Machine, paused: bool) -> Non
         check_is_there(vm, machine, "running" if paused else "paused")
         guest: Guest = machine.domains[vm.uuid]
         if paused:
-            guest.freeze()
+            await call.lab.backend.pause(machine, guest)
             if not call.lab.config.hypervisor.hears_paused_guests:
                 guest.unreport()
         else:
-            guest.thaw()
+            await call.lab.backend.unpause(machine, guest)
         call.db.update(vm, power_state="Paused" if paused else "Running")
         show_devices(call.lab, vm)
 

@@ -153,7 +153,7 @@ class Failover:
         lost = [machine for machine in lab.machines.values() if self._is_lost(machine)]
         for machine in lost:
             # A host that cannot see the others stops itself before they give it up.
-            machine.power_off()
+            await lab.power.cut(machine)
         new = [machine for machine in lost if machine.host.ref not in self._failed]
         self._failed = {machine.host.ref for machine in lost}
         # All of them at once, as long as they are certainly off: what follows takes its time, in

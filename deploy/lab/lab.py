@@ -6,12 +6,13 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from deploy.lab import classes as _classes  # noqa: F401  (registers the messages)
+from deploy.lab.backend import Backend
 from deploy.lab.clock import Clock
 from deploy.lab.coordination import Coordination
 from deploy.lab.database import Database, Row
@@ -22,7 +23,6 @@ from deploy.lab.events import Events
 from deploy.lab.failover import Failover
 from deploy.lab.faults import Faults
 from deploy.lab.fresh import build_pool
-from deploy.lab.guest import Guest
 from deploy.lab.machine import Machine
 from deploy.lab.operations import Turns
 from deploy.lab.power import Power
@@ -33,8 +33,12 @@ from deploy.lab.storage import Storage, StorageTimes
 from deploy.lab.tasks import Tasks
 from deploy.lab.xenopsd import Durations, Hypervisor
 
+if TYPE_CHECKING:
+    from deploy.lab.guest import Guest
+
 log = logging.getLogger(__name__)
 
+MIB = 1024**2
 GIB = 1024**3
 COLLECTOR_PERIOD = 30.0
 
@@ -49,6 +53,10 @@ class Config:
     pool_name: str = "lab"
     cpus_per_host: int = 16
     memory_per_host: int = 64 * GIB
+    control_domain_memory: int = 2 * GIB
+    """What a host's own domain takes of it."""
+    hypervisor_memory: int = 650 * MIB
+    """What the hypervisor takes of a host."""
     shared_storage: int = 2048 * GIB
     local_storage: int = 500 * GIB
     password: str = ""
@@ -66,6 +74,8 @@ class Config:
     base_copies: bool = True
     """Whether storage shows the hidden bases of clones (the recorded one did not)."""
     hypervisor: Hypervisor = field(default_factory=Hypervisor)
+    backend: Callable[[Lab], Backend] = Backend
+    """Makes what carries out on hosts what the daemons decide."""
     bmc_username: str = "admin"
     bmc_password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
     bmc_port: int = 0
@@ -97,6 +107,7 @@ class Lab:
         self.turns = Turns()
         self.storage = Storage(self, kept=state is not None)
         self.power = Power(self)
+        self.backend = config.backend(self)
         self.failover = Failover(self)
         self.sleeping: dict[str, Guest] = {}
         """VM uuid → the guest in its suspend image."""
@@ -126,7 +137,7 @@ class Lab:
 
     def resume_domain(self, machine: Machine, vm: Row, guest: Any) -> None:
         """A domain of a saved state runs again; see `resume`."""
-        machine.domains[vm.uuid] = restored = Guest.restored(self, vm, guest, machine.guest_ended)
+        machine.domains[vm.uuid] = restored = self.backend.restored_guest(vm, machine, guest)
         machine.xenopsd.skip(vm.domid)
         make_consoles(self, vm, machine)
         if not restored.paused:
@@ -134,7 +145,7 @@ class Lab:
 
     def resume_suspended(self, vm: Row, guest: Any) -> None:
         """The guest in a suspend image of a saved state."""
-        self.sleeping[vm.uuid] = Guest.restored(self, vm, guest, lambda ended, reason: None)
+        self.sleeping[vm.uuid] = self.backend.restored_guest(vm, self.coordinator, guest)
 
     def spawn(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
         """Run `work` to its end in the background of this lab."""

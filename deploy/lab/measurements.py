@@ -79,6 +79,9 @@ def vm_sources(machine: Machine, vm: Row) -> list[Source]:
     """Of a VM that runs on the machine; none when its hypervisor does not measure guests."""
     if not (vm.is_control_domain or machine.lab.config.hypervisor.measures_guests):
         return []
+    measured = machine.lab.backend.vm_sources(machine, vm)
+    if measured is not None:
+        return measured
     memory = float(_memory(machine, vm))
     sources = [Source("memory", _constant(memory), "B", "Memory currently allocated to VM")]
     if vm.is_control_domain:

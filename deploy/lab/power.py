@@ -62,7 +62,17 @@ class Power:
         machine.life += 1
         machine.boots += 1
         machine.going_down = False
-        self.lab.spawn(self._boot(machine, self.lab.config.durations.boot))
+        self.lab.spawn(self._power_up(machine, machine.life))
+
+    async def cut(self, machine: Machine) -> None:
+        """Cut the power for certain: only when the machine is off does the lab say so."""
+        await self.lab.backend.cut_power(machine)
+        self.off(machine)
+
+    async def _power_up(self, machine: Machine, life: int) -> None:
+        await self.lab.backend.give_power(machine)
+        if machine.life == life:
+            await self._boot(machine, self.lab.config.durations.boot)
 
     # --- toolstack
 
@@ -83,6 +93,7 @@ class Power:
             if not guest.is_whole:
                 guest.kill()
                 del machine.domains[uuid]
+                self.lab.spawn(self.lab.backend.unmake(machine, guest))
 
     def _abandon_calls(self, machine: Machine) -> None:
         """What the coordinator was serving dies with it; what hosts do already they go on with."""
@@ -216,6 +227,7 @@ class Power:
             await domains.rebuild(lab, vm, machine)
         else:
             await machine.xenopsd.work(lab.config.durations.stop)
+            await lab.backend.unmake(machine, guest)
             machine.domains.pop(vm.uuid)
             if machine.answers_coordinator:
                 domains.show_halted(lab, vm)

@@ -49,6 +49,7 @@ class LabServer:
         self._periodic: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
+        await self.lab.backend.start()
         port = self.lab.config.port
         for machine in self.lab.machines.values():
             key, machine.certificate = self._certificate(machine)
@@ -117,6 +118,7 @@ class LabServer:
                 await side.stop()
         for server in self.servers.values():
             await server.stop()
+        await self.lab.backend.stop()
         if self.state is not None:
             save(self.lab, self.state)
             self.state.close()

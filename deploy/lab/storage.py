@@ -167,6 +167,12 @@ class Storage:
         if sr.type not in THICK:
             self._grown[sr.ref] += grown
 
+    def zero(self, vdi: Row, offset: int, length: int) -> None:
+        """Make a part of a disk zeros, which takes no space."""
+        grown = self.blocks.zero(vdi.uuid, offset, length)
+        if self.lab.db.get("SR", vdi.SR).type not in THICK:
+            self._grown[vdi.SR] += grown
+
     def used_chunks(self, vdi: Row, size: int) -> set[int]:
         """The numbers of the chunks of so many bytes (a multiple of a block) that hold data."""
         return {number * BLOCK // size for number in self.blocks.used_blocks(vdi.uuid)}

@@ -9,10 +9,12 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from deploy.lab.lab import Config, Lab
 from deploy.lab.server import LabServer, start_on_a_free_port
+from deploy.lab.state import StateFile
 
 T = TypeVar("T")
 
@@ -88,11 +90,12 @@ def running_lab(
     tls: bool = True,
     sides: bool = False,
     rate: float = 1.0,
+    state: Path | None = None,
     **options: Any,
 ) -> Iterator[RunningLab]:
     """Run a lab until the block ends. `options` are those of `Config`.
 
-    With `sides` it also serves its control API and the hosts' management controllers.
+    With `state` it goes on from that file and is kept there. With `sides` it also serves its control API and the hosts' management controllers.
 
     Each lab of a process has loopback addresses of its own, so that labs never meet.
     """
@@ -102,9 +105,12 @@ def running_lab(
     thread = threading.Thread(target=loop.run_forever, name="lab", daemon=True)
     thread.start()
     try:
-        server = asyncio.run_coroutine_threadsafe(
-            start_on_a_free_port(config, tls=tls, sides=sides), loop
-        ).result(60)
+
+        async def start() -> LabServer:
+            kept = StateFile(state) if state is not None else None
+            return await start_on_a_free_port(config, tls=tls, sides=sides, state=kept)
+
+        server = asyncio.run_coroutine_threadsafe(start(), loop).result(60)
         try:
             yield RunningLab(server, loop)
         finally:

@@ -46,7 +46,7 @@ async def _power_down(machine: Machine, *, comes_back: bool) -> None:
     if machine.life != life:
         return
     lab.power.declare_silent(machine)
-    machine.power_off()
+    await lab.power.cut(machine)
     if comes_back:
         machine.power_on()
 

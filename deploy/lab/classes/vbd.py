@@ -121,6 +121,7 @@ def remove(call: Call, vbd: Row) -> None:
 async def plug(call: Call, vbd: Row) -> None:
     async with operation(call, vbd, "plug", check_operation):
         vm, machine = await _resident(call, vbd)
+        call.lab.backend.check_hot_plug(vm)
         if vbd.type == "Disk" and vbd.mode == "RO" and is_hvm(call.lab, vm):
             raise XapiError("DISK_VBD_MUST_BE_READWRITE_FOR_HVM", vbd.ref)
         async with machine.xenopsd.turn(vm.uuid):
@@ -144,6 +145,7 @@ async def unplug_force(call: Call, vbd: Row) -> None:
 async def _unplug(call: Call, vbd: Row, name: str) -> None:
     async with operation(call, vbd, name, check_operation):
         vm, machine = await _resident(call, vbd)
+        call.lab.backend.check_hot_plug(vm)
         async with machine.xenopsd.turn(vm.uuid):
             await call.lab.clock.sleep(call.lab.config.storage.plug)
             close_disk(call.lab, vbd, machine)

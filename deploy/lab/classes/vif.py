@@ -178,6 +178,7 @@ def _is_valid(lab: Lab, vif: Row, name: str) -> bool:
 @message("VIF.plug")
 async def plug(call: Call, vif: Row) -> None:
     async with operation(call, vif, "plug", check_operation):
+        call.lab.backend.check_hot_plug(call.db.get("VM", vif.VM))
         machine = await forward(call, call.db.get("VM", vif.VM).resident_on)
         attach_network(call.lab, call.db.get("network", vif.network), machine.host)
         call.db.update(vif, currently_attached=True)
@@ -186,6 +187,7 @@ async def plug(call: Call, vif: Row) -> None:
 @message("VIF.unplug", "VIF.unplug_force")
 async def unplug(call: Call, vif: Row) -> None:
     async with operation(call, vif, "unplug", check_operation):
+        call.lab.backend.check_hot_plug(call.db.get("VM", vif.VM))
         await forward(call, call.db.get("VM", vif.VM).resident_on)
         call.db.update(vif, currently_attached=False)
 
@@ -243,6 +245,7 @@ async def set_locking_mode(call: Call, vif: Row, value: str) -> None:
     if effective_locking_mode(call.lab, vif, value) == "locked" and _has_vswitch_controller(call):
         raise XapiError("OPERATION_NOT_ALLOWED", "A vswitch controller is active")
     call.db.update(vif, locking_mode=value)
+    await call.lab.backend.filter_interface(vif)
 
 
 def _has_vswitch_controller(call: Call) -> bool:
@@ -259,6 +262,7 @@ async def set_ipv4_allowed(call: Call, vif: Row, value: list[str]) -> None:
     await _reach_vm(call, vif)
     _check_addresses(4, value)
     call.db.update(vif, ipv4_allowed=list(dict.fromkeys(value)))
+    await call.lab.backend.filter_interface(vif)
 
 
 @message("VIF.add_ipv4_allowed")
@@ -266,12 +270,14 @@ async def add_ipv4_allowed(call: Call, vif: Row, value: str) -> None:
     await _reach_vm(call, vif)
     _check_addresses(4, [value])
     call.db.update(vif, ipv4_allowed=list(dict.fromkeys([*vif.ipv4_allowed, value])))
+    await call.lab.backend.filter_interface(vif)
 
 
 @message("VIF.remove_ipv4_allowed")
 async def remove_ipv4_allowed(call: Call, vif: Row, value: str) -> None:
     await _reach_vm(call, vif)
     call.db.update(vif, ipv4_allowed=[a for a in vif.ipv4_allowed if a != value])
+    await call.lab.backend.filter_interface(vif)
 
 
 @message("VIF.set_ipv6_allowed")
@@ -279,6 +285,7 @@ async def set_ipv6_allowed(call: Call, vif: Row, value: list[str]) -> None:
     await _reach_vm(call, vif)
     _check_addresses(6, value)
     call.db.update(vif, ipv6_allowed=list(dict.fromkeys(value)))
+    await call.lab.backend.filter_interface(vif)
 
 
 @message("VIF.add_ipv6_allowed")
@@ -286,12 +293,14 @@ async def add_ipv6_allowed(call: Call, vif: Row, value: str) -> None:
     await _reach_vm(call, vif)
     _check_addresses(6, [value])
     call.db.update(vif, ipv6_allowed=list(dict.fromkeys([*vif.ipv6_allowed, value])))
+    await call.lab.backend.filter_interface(vif)
 
 
 @message("VIF.remove_ipv6_allowed")
 async def remove_ipv6_allowed(call: Call, vif: Row, value: str) -> None:
     await _reach_vm(call, vif)
     call.db.update(vif, ipv6_allowed=[a for a in vif.ipv6_allowed if a != value])
+    await call.lab.backend.filter_interface(vif)
 
 
 # --- addresses given to the guest

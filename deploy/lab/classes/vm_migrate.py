@@ -96,7 +96,8 @@ async def move(
         life = target.life
         await _copy_memory(call, vm, source, target)
         passed_cancel_points(call, 10)
-        await _hand_over_disks(call, vm, source, target, life, switch)
+        with lab.backend.handing_over(vm, source, target):
+            await _hand_over_disks(call, vm, source, target, life, switch)
         if source.domains.pop(vm.uuid) is not guest:
             # The source lost its power, and the guest with it.
             vm_disks.close_disks_on(lab, vm, target)
@@ -128,9 +129,11 @@ async def _hand_over_disks(
     try:
         await vm_disks.open_disks(lab, vm, target, booting=False)
         target.xenopsd.check_alive(life)
+        if (guest := source.domains.get(vm.uuid)) is not None:
+            await lab.backend.carry(guest, source, target)
     except XapiError:
         vm_disks.close_disks_on(lab, vm, target)
-        guest: Guest | None = source.domains.get(vm.uuid)
+        guest = source.domains.get(vm.uuid)
         if guest is not None:
             await _give_back_disks(lab, vm, source, guest)
         raise

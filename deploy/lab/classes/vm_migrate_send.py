@@ -66,6 +66,7 @@ async def migrate_send(
     async with operation(call, vm, "migrate_send", check_operation):
         target = _check(call, vm, dest, vdi_map, vif_map)
         if is_live(vm):
+            call.lab.backend.check_storage_motion(vm)
             await _send_running(call, vm, target, vdi_map)
         else:
             await _send_halted(call, vm, vdi_map)
@@ -93,6 +94,7 @@ async def pool_migrate_disk(call: Call, vdi: Row, sr: str, options: dict[str, st
         seen = {pbd.SR for pbd in call.db.rows("PBD", host.PBDs) if pbd.currently_attached}
         _check_disk(call, vdi, {vdi.ref: sr}, seen)
         if is_live(vm):
+            call.lab.backend.check_storage_motion(vm)
             await _send_running(call, vm, host, {vdi.ref: sr})
         else:
             await _send_halted(call, vm, {vdi.ref: sr})

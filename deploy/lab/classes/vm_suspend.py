@@ -20,11 +20,11 @@ from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
 from deploy.lab.forward import forward, marked, passed_cancel_points, pause
-from deploy.lab.guest import Guest
 from deploy.lab.operations import operation, refresh
 from deploy.lab.placement import check_can_boot, choose_host
 
 if TYPE_CHECKING:
+    from deploy.lab.guest import Guest
     from deploy.lab.machine import Machine
 
 
@@ -60,6 +60,7 @@ async def _write_memory(call: Call, vm: Row, machine: Machine) -> None:
         raise XapiError("VM_FAILED_SUSPEND_ACKNOWLEDGMENT", vm.ref)
     await machine.xenopsd.work(call.lab.config.durations.suspend)
     call.check_cancelled()
+    await call.lab.backend.save(machine, guest)
 
 
 def _end_domain(call: Call, vm: Row, machine: Machine) -> None:
@@ -122,15 +123,13 @@ async def restore(call: Call, vm: Row, machine: Machine, *, paused: bool) -> Non
         try:
             await machine.xenopsd.work(lab.config.durations.resume)
             assert_power_state(vm, SUSPENDED)
+            guest = _sleeper(vm, machine)
+            await lab.backend.restore(machine, guest)
         except XapiError:
             vm_disks.close_disks_on(lab, vm, machine)
             raise
         passed_cancel_points(call, 6)
-        guest = lab.sleeping.pop(vm.uuid, None)
-        if guest is None:
-            guest = Guest(lab, vm, machine.guest_ended)
-            guest.wake_booted()
-        guest.on_end = machine.guest_ended
+        lab.sleeping.pop(vm.uuid, None)
         machine.domains[vm.uuid] = guest
         domains.attach_networks(lab, vm, machine)
         domains.arrive(call, vm, machine)
@@ -148,4 +147,14 @@ async def restore(call: Call, vm: Row, machine: Machine, *, paused: bool) -> Non
         domains.name_disks(lab, vm)
         await drop_image(call, vm)
         if not paused:
-            guest.thaw()
+            await lab.backend.unpause(machine, guest)
+
+
+def _sleeper(vm: Row, machine: Machine) -> Guest:
+    """The guest in the VM's image; of one that was forgotten it is only known that it had booted."""
+    guest = machine.lab.sleeping.get(vm.uuid)
+    if guest is None:
+        guest = machine.lab.backend.new_guest(vm, machine)
+        guest.wake_booted()
+    guest.on_end = machine.guest_ended
+    return guest

@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     from deploy.lab.lab import Lab
 
 MIB = 1024**2
-HYPERVISOR_MEMORY = 650 * MIB
-CONTROL_DOMAIN_MEMORY = 2048 * MIB
 CONTROL_DOMAIN_OVERHEAD = 19 * MIB
-NOT_FREE = CONTROL_DOMAIN_MEMORY + 640 * MIB
+LESS_IN_METRICS = 10 * MIB
+"""By so much less than the hypervisor takes a fresh host's metrics count (recorded)."""
 MEMORY_LIMITS = (
     "memory_static_max",
     "memory_static_min",
@@ -31,10 +30,12 @@ def make_host(lab: Lab, number: int) -> Row:
     """The n-th host, with its control domain; it becomes a machine of the lab."""
     name = f"h{number}"
     address = (lab.config.addresses or _addresses(lab.config.hosts))[number - 1]
+    config = lab.config
+    taken = config.control_domain_memory + config.hypervisor_memory - LESS_IN_METRICS
     metrics = lab.db.create(
         "host_metrics",
         memory_total=lab.config.memory_per_host,
-        memory_free=lab.config.memory_per_host - NOT_FREE,
+        memory_free=config.memory_per_host - taken,
         live=True,
         last_updated=lab.clock.date(),
     )
@@ -47,7 +48,7 @@ def make_host(lab: Lab, number: int) -> Row:
         address=address,
         enabled=True,
         metrics=metrics.ref,
-        memory_overhead=HYPERVISOR_MEMORY,
+        memory_overhead=config.hypervisor_memory,
         API_version_major=2,
         API_version_minor=21,
         API_version_vendor="XenSource",
@@ -84,7 +85,8 @@ def _addresses(hosts: int) -> list[str]:
 
 def _make_control_domain(lab: Lab, host: Row) -> None:
     metrics = lab.db.create("VM_metrics", VCPUs_utilisation={0: 0.0})
-    limits: dict[str, Any] = dict.fromkeys(MEMORY_LIMITS, CONTROL_DOMAIN_MEMORY)
+    memory = lab.config.control_domain_memory
+    limits: dict[str, Any] = dict.fromkeys(MEMORY_LIMITS, memory)
     dom0 = lab.db.create(
         "VM",
         name_label=f"Control domain on host: {host.name_label}",
@@ -102,7 +104,7 @@ def _make_control_domain(lab: Lab, host: Row) -> None:
         actions_after_reboot="destroy",
         actions_after_crash="destroy",
         **limits,
-        memory_target=CONTROL_DOMAIN_MEMORY,
+        memory_target=memory,
         memory_overhead=CONTROL_DOMAIN_OVERHEAD,
         VCPUs_max=2,
         VCPUs_at_startup=2,

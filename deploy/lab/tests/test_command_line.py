@@ -95,3 +95,15 @@ def test_a_state_that_is_none_is_refused_in_a_line(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "Name another file" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_lab_on_real_xen_has_to_be_told_where_its_hosts_are() -> None:
+    done = lab("--backend", "xl")
+    assert done.returncode == 2
+    assert "--backend xl needs --xenlab" in done.stderr
+
+
+def test_a_lab_on_real_xen_whose_hosts_are_not_up_says_so(tmp_path: Path) -> None:
+    done = lab("--backend", "xl", "--xenlab", str(tmp_path), "--hosts", "1", "--port", "0")
+    assert done.returncode == 1
+    assert done.stderr.startswith("lab: host1 is off")

@@ -1,0 +1,148 @@
+"""Does for a domain's backends what hotplug scripts do, without a process: each takes some 50 ms here.
+
+libxl creates a backend below /local/domain/0/backend and waits. An interface is filtered, hung on its
+bridge and brought up, in that order; a disk gets its device's number. Only interfaces of domains that the
+agent was told of are connected: others stay down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy.xenlab.agent import filters, links
+from deploy.xenlab.agent.errors import AgentError
+from deploy.xenlab.agent.filters import Filters
+from deploy.xenlab.agent.journal import report
+from deploy.xenlab.agent.spec import Devices, Vif
+from deploy.xenlab.agent.xenstore import Xenstore
+
+BACKENDS = "/local/domain/0/backend"
+# A backend's kind, domain, device; watched by what appears last.
+_BACKEND = re.compile(rf"{BACKENDS}/(vif|vbd)/(\d+)/(\d+)/(?:state|hotplug-status|params)")
+INIT_WAIT = "2"
+SETTLED = 30.0
+
+
+class Hotplug:
+    """`devices_of` gives what the agent was told of a domain, by UUID."""
+
+    def __init__(
+        self, store: Xenstore, rules: Filters, devices_of: Callable[[str], Devices | None]
+    ) -> None:
+        self._store = store
+        self._rules = rules
+        self._devices_of = devices_of
+        self._tasks: dict[tuple[str, str, str], asyncio.Task[None]] = {}
+        self._again: set[tuple[str, str, str]] = set()
+        self._news: dict[int, asyncio.Event] = {}
+
+    async def start(self) -> None:
+        self._rules.apply(filters.shielding())
+        await self._store.watch(BACKENDS, self._changed)
+        # What came while no agent ran.
+        for kind in ("vif", "vbd"):
+            for domid in await self._store.names(f"{BACKENDS}/{kind}"):
+                for device in await self._store.names(f"{BACKENDS}/{kind}/{domid}"):
+                    self._changed(f"{BACKENDS}/{kind}/{domid}/{device}/state")
+
+    async def filter_anew(self, domid: int, position: int, vif: Vif) -> None:
+        """Changes what a running domain's interface may send, at once and without a gap."""
+        name = f"vif{domid}.{position}"
+        if links.exists(name):
+            self._rules.apply(filters.rules_of(name, vif))
+
+    async def settled(self, domid: int, devices: Devices) -> None:
+        """Waits until a new domain's devices are connected; raises AgentError `device_failed`."""
+        kinds = {"vif": len(devices.vifs), "vbd": len(devices.disks)}
+        self._news[domid] = asyncio.Event()
+        try:
+            async with asyncio.timeout(SETTLED):
+                for kind, count in kinds.items():
+                    while await self._connected(kind, domid) < count:
+                        await self._news[domid].wait()
+                        self._news[domid].clear()
+        except TimeoutError as late:
+            raise AgentError("device_failed", f"devices of domain {domid} do not connect") from late
+        finally:
+            del self._news[domid]
+
+    async def _connected(self, kind: str, domid: int) -> int:
+        """How many devices are connected; raises AgentError for one that cannot be."""
+        count = 0
+        for device in await self._store.names(f"{BACKENDS}/{kind}/{domid}"):
+            base = f"{BACKENDS}/{kind}/{domid}/{device}"
+            if why := await self._store.read_or(f"{base}/hotplug-error"):
+                raise AgentError("device_failed", f"{kind} {device}: {why}")
+            count += await self._store.read_or(f"{base}/hotplug-status") == "connected"
+        return count
+
+    def _changed(self, path: str) -> None:
+        if found := _BACKEND.fullmatch(path):
+            key = (found[1], found[2], found[3])
+            if news := self._news.get(int(found[2])):
+                news.set()
+            if key in self._tasks:
+                self._again.add(key)
+            else:
+                self._tasks[key] = asyncio.create_task(self._serve(key))
+
+    async def _serve(self, key: tuple[str, str, str]) -> None:
+        kind, domid, device = key
+        base = f"{BACKENDS}/{kind}/{domid}/{device}"
+        try:
+            while True:
+                self._again.discard(key)
+                await (self._vif if kind == "vif" else self._vbd)(base, domid, device)
+                if key not in self._again:
+                    return
+        except (OSError, AgentError) as error:
+            report(f"{kind} {device} of domain {domid}: {error}")
+            await self._fail(base, str(error))
+        finally:
+            self._tasks.pop(key, None)
+
+    async def _vbd(self, base: str, domid: str, device: str) -> None:
+        params = await self._store.read_or(f"{base}/params")
+        if not params or await self._store.read_or(f"{base}/physical-device"):
+            return
+        status = Path(params).stat()
+        if not stat.S_ISBLK(status.st_mode):
+            raise AgentError("no_such_disk", f"{params} is no block device")
+        number = status.st_rdev
+        where = f"{os.major(number):x}:{os.minor(number):x}"
+        await self._store.write(f"{base}/physical-device", where)
+        await self._store.write(f"{base}/hotplug-status", "connected")
+
+    async def _vif(self, base: str, domid: str, device: str) -> None:
+        name = f"vif{domid}.{device}"
+        if await self._store.read_or(f"{base}/state") != INIT_WAIT or not links.exists(name):
+            return
+        if await self._store.read_or(f"{base}/hotplug-status"):
+            return
+        identity = (await self._store.read(f"/local/domain/{domid}/vm")).rpartition("/")[2]
+        vif = self._told_of(identity, await self._store.read(f"{base}/mac"))
+        if not links.is_bridge(vif.bridge):
+            raise AgentError("no_such_bridge", f"there is no bridge {vif.bridge}")
+        self._rules.apply(filters.rules_of(name, vif))
+        links.add_port(vif.bridge, name)
+        links.set_up(name, up=True)
+        await self._store.write(f"{base}/hotplug-status", "connected")
+
+    def _told_of(self, identity: str, mac: str) -> Vif:
+        devices = self._devices_of(identity)
+        for vif in devices.vifs if devices else ():
+            if vif.mac == mac.lower():
+                return vif
+        raise AgentError("unknown_interface", f"nobody told of an interface {mac} of {identity}")
+
+    async def _fail(self, base: str, why: str) -> None:
+        try:
+            await self._store.write(f"{base}/hotplug-error", why[:200])
+            await self._store.write(f"{base}/hotplug-status", "error")
+        except OSError as error:
+            report(f"{base}: {error}")
