@@ -1,0 +1,42 @@
+"""The agent: `python3 -m deploy.xenlab.agent` in dom0."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from deploy.xenlab.agent.domains import Domains
+from deploy.xenlab.agent.filters import Filters
+from deploy.xenlab.agent.hotplug import Hotplug
+from deploy.xenlab.agent.hypervisor import Hypervisor
+from deploy.xenlab.agent.journal import report
+from deploy.xenlab.agent.moving import Moving
+from deploy.xenlab.agent.requests import Requests
+from deploy.xenlab.agent.server import Server
+from deploy.xenlab.agent.xenstore import Xenstore
+
+
+async def serve() -> None:
+    store = await Xenstore.connect()
+    hypervisor, server = Hypervisor(), Server()
+    domains = Domains(store, hypervisor, server.tell)
+    hotplug = Hotplug(store, Filters(), domains.devices_of)
+    moving = Moving(domains)
+    await hotplug.start()
+    await domains.start()
+    await moving.start()
+    requests = Requests(store, hypervisor, domains, moving)
+    asyncio.get_running_loop().set_exception_handler(_complain)
+    await server.start(requests.handle, domains)
+    uptime = Path("/proc/uptime").read_text().split()[0]
+    report(f"READY after {uptime} s")
+    await store.closed()
+    report("xenstored is gone")
+
+
+def _complain(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    report(f"{context.get('message')}: {context.get('exception')!r}")
+
+
+asyncio.run(serve())

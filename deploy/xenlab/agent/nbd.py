@@ -1,0 +1,194 @@
+"""Disks that come over the network: the handshake of the NBD protocol, then the kernel's client.
+
+Handshake: fixed newstyle of the protocol's proto.md; kernel interface: linux/nbd-netlink.h. The kernel
+keeps, as a device's `backend`, what it was attached to: that is how an agent that starts again knows.
+A server that goes away is sought again for as long as `Nbd.PATIENCE`; I/O waits meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from deploy.xenlab.agent import netlink
+from deploy.xenlab.agent.errors import AgentError
+
+SYSTEM = Path("/sys/block")
+CONNECT, DISCONNECT, RECONFIGURE = 1, 2, 3
+INDEX, SIZE, BLOCK_SIZE, SERVER_FLAGS, SOCKETS, DEAD_TIMEOUT, BACKEND = 1, 2, 3, 5, 7, 8, 10
+SOCKET_ITEM, SOCKET_FD = 1, 1
+MAGIC, OPTION_MAGIC, REPLY_MAGIC = b"NBDMAGIC", b"IHAVEOPT", 0x3E889045565A9
+GO = 7
+ACKNOWLEDGED, INFORMATION = 1, 3
+READ_ONLY = 1 << 1
+SECTOR = 512
+
+
+@dataclass(frozen=True)
+class Export:
+    """Where a disk is served."""
+
+    vdi: str
+    host: str
+    port: int
+    export: str
+    read_only: bool
+
+
+@dataclass(frozen=True)
+class Attached:
+    index: int
+    export: Export
+
+    @property
+    def path(self) -> str:
+        return f"/dev/nbd{self.index}"
+
+
+async def attach(export: Export, *, timeout: float, dead_timeout: int) -> Attached:
+    """A block device of dom0 that is the export; the one there is, when there is one.
+
+    Raises AgentError `disk_unreachable`, `disk_refused`, `no_device_left`.
+    """
+    for known in attached():
+        if known.export.vdi == export.vdi:
+            if known.export != export:
+                raise AgentError("disk_attached", f"{export.vdi} is attached in another way")
+            return known
+    connection, size, flags = await _connect(export, timeout)
+    with connection:
+        if export.read_only:
+            flags |= READ_ONLY
+        index = _free_index()
+        netlink.ask(
+            "nbd",
+            CONNECT,
+            netlink.attribute(INDEX, struct.pack("=I", index)),
+            netlink.attribute(SIZE, struct.pack("=Q", size)),
+            netlink.attribute(BLOCK_SIZE, struct.pack("=Q", SECTOR)),
+            netlink.attribute(SERVER_FLAGS, struct.pack("=Q", flags)),
+            netlink.attribute(DEAD_TIMEOUT, struct.pack("=Q", dead_timeout)),
+            netlink.attribute(BACKEND, json.dumps(asdict(export)).encode() + b"\0"),
+            _socket(connection),
+        )
+    return Attached(index, export)
+
+
+async def reconnect(device: Attached, *, timeout: float) -> None:
+    """Gives a device whose server went away a new connection."""
+    connection, _, _ = await _connect(device.export, timeout)
+    with connection:
+        netlink.ask(
+            "nbd",
+            RECONFIGURE,
+            netlink.attribute(INDEX, struct.pack("=I", device.index)),
+            netlink.attribute(BACKEND, json.dumps(asdict(device.export)).encode() + b"\0"),
+            _socket(connection),
+        )
+
+
+def detach(vdi: str) -> None:
+    """Gives up a disk; one that is not attached is no error. Raises AgentError `disk_in_use`."""
+    for known in attached():
+        if known.export.vdi == vdi:
+            if list((SYSTEM / f"nbd{known.index}" / "holders").iterdir()):
+                raise AgentError("disk_in_use", f"{vdi} is in use")
+            netlink.ask("nbd", DISCONNECT, netlink.attribute(INDEX, struct.pack("=I", known.index)))
+
+
+def attached() -> list[Attached]:
+    """What the kernel says is attached."""
+    found = []
+    for device in SYSTEM.glob("nbd*"):
+        try:
+            text = (device / "backend").read_text().strip()
+        except OSError:
+            continue
+        if text and (device / "pid").exists():
+            found.append(Attached(int(device.name[3:]), Export(**json.loads(text))))
+    return sorted(found, key=lambda one: one.index)
+
+
+def counters(path: str) -> dict[str, int]:
+    """Requests and bytes of a block device since it was attached."""
+    numbers = [int(n) for n in (SYSTEM / Path(path).name / "stat").read_text().split()]
+    return {
+        "read_requests": numbers[0],
+        "read_bytes": numbers[2] * SECTOR,
+        "write_requests": numbers[4],
+        "write_bytes": numbers[6] * SECTOR,
+    }
+
+
+def _free_index() -> int:
+    for device in sorted(SYSTEM.glob("nbd*"), key=lambda path: int(path.name[3:])):
+        if not (device / "pid").exists() and (device / "size").read_text().strip() == "0":
+            return int(device.name[3:])
+    raise AgentError("no_device_left", "every device for network disks is taken")
+
+
+def _socket(connection: socket.socket) -> bytes:
+    descriptor = netlink.attribute(SOCKET_FD, struct.pack("=I", connection.fileno()))
+    return netlink.nested(SOCKETS, netlink.nested(SOCKET_ITEM, descriptor))
+
+
+async def _connect(export: Export, timeout: float) -> tuple[socket.socket, int, int]:
+    """A connection past its handshake, the export's size in bytes, and its flags."""
+    loop = asyncio.get_running_loop()
+    connection = socket.socket()
+    connection.setblocking(False)
+    try:
+        async with asyncio.timeout(timeout):
+            await loop.sock_connect(connection, (export.host, export.port))
+            size, flags = await _handshake(connection, export)
+    except TimeoutError as late:
+        connection.close()
+        raise AgentError("disk_unreachable", f"{export.vdi}: no answer in {timeout:.0f} s") from late
+    except OSError as error:
+        connection.close()
+        raise AgentError("disk_unreachable", f"{export.vdi}: {error}") from error
+    except AgentError:
+        connection.close()
+        raise
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setblocking(True)
+    return connection, size, flags
+
+
+async def _handshake(connection: socket.socket, export: Export) -> tuple[int, int]:
+    loop = asyncio.get_running_loop()
+    if await _read(connection, 16) != MAGIC + OPTION_MAGIC:
+        raise AgentError("disk_refused", f"{export.host}:{export.port} is no NBD server")
+    await _read(connection, 2)
+    name = export.export.encode()
+    body = struct.pack(">I", len(name)) + name + struct.pack(">H", 0)
+    # Client flags: fixed newstyle, no zeroes.
+    request = struct.pack(">I", 3) + OPTION_MAGIC + struct.pack(">II", GO, len(body)) + body
+    await loop.sock_sendall(connection, request)
+    size, flags = None, 0
+    while True:
+        magic, option, kind, length = struct.unpack(">QIII", await _read(connection, 20))
+        answer = await _read(connection, min(length, 65536))
+        if magic != REPLY_MAGIC or option != GO or kind >= 1 << 31:
+            said = answer.decode(errors="replace")
+            raise AgentError("disk_refused", f"{export.export}: {said or hex(kind)}")
+        if kind == INFORMATION and answer[:2] == b"\0\0":
+            size, flags = struct.unpack(">QH", answer[2:12])
+        if kind == ACKNOWLEDGED:
+            if size is None:
+                raise AgentError("disk_refused", f"{export.export}: the server told no size")
+            return size, flags
+
+
+async def _read(connection: socket.socket, count: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    data = b""
+    while len(data) < count:
+        if not (part := await loop.sock_recv(connection, count - len(data))):
+            raise ConnectionResetError("the NBD server closed the connection")
+        data += part
+    return data

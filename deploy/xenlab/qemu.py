@@ -1,0 +1,48 @@
+"""The command line of a host: emulated (TCG), since the machine below need not offer virtualisation.
+
+Why these processor flags, seen with QEMU 7.2 and Xen 4.17: with SMAP, a PV dom0 dies at its first return
+from ring 3; RDTSCP's intercept looks like RDTSC's to Xen, which then ends PVH guests; XSAVE's sizes
+are found inconsistent by PVH guests.
+"""
+
+from __future__ import annotations
+
+from deploy.xenlab.image import Image
+from deploy.xenlab.plan import GATEWAY, HostPlan, LabPlan
+
+PROGRAM = "qemu-system-x86_64"
+PROCESSOR = "max,-smap,-rdtscp,-xsave"
+
+
+def command(plan: LabPlan, host: HostPlan, *, incoming: bool) -> list[str]:
+    """QEMU for a host; `incoming` waits for a saved state instead of booting."""
+    image = Image(plan.image)
+    # bootscrub=0: scrubbing would make the host touch, and this machine provide, all its memory.
+    xen = (
+        f"com1=115200,8n1 console=com1 dom0_mem={plan.dom0_memory_mib}M,max:{plan.dom0_memory_mib}M"
+        " dom0_max_vcpus=1 loglvl=warning guest_loglvl=none spec-ctrl=no xpti=no bootscrub=0"
+        " noreboot=1"
+    )
+    linux = (
+        "console=hvc0 quiet mitigations=off selinux=0 apparmor=0 audit=0 panic=1"
+        f" xenlab.name={host.name} xenlab.address={host.address} xenlab.gateway={GATEWAY}"
+    )
+    return [
+        *(PROGRAM, "-name", f"{plan.name}/{host.name}"),
+        *("-M", "pc,vmport=off", "-accel", "tcg,thread=multi,tb-size=256", "-cpu", PROCESSOR),
+        *("-smp", str(plan.cpus), "-m", str(plan.memory_mib)),
+        *("-nodefaults", "-vga", "none", "-display", "none", "-no-user-config"),
+        *("-kernel", str(image.xen), "-append", xen),
+        # Multiboot modules: "file arguments,file arguments".
+        *("-initrd", f"{image.kernel} {linux},{image.initramfs}"),
+        "-drive",
+        f"if=none,id=d0,file={host.overlay},format=qcow2,cache=unsafe",
+        *("-device", "virtio-blk-pci,drive=d0"),
+        *("-netdev", f"tap,id=n0,ifname={host.tap},script=no,downscript=no"),
+        *("-device", f"virtio-net-pci,netdev=n0,mac={host.mac}"),
+        *("-object", "rng-random,id=r0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=r0"),
+        *("-serial", f"file:{host.serial_log}"),
+        *("-qmp", f"unix:{host.control_socket},server=on,wait=off"),
+        *("-pidfile", str(host.pid_file), "-daemonize"),
+        *(("-incoming", "defer") if incoming else ()),
+    ]

@@ -1,0 +1,86 @@
+"""Boot files of a small guest for tests: Debian's cloud kernel, busybox, and nothing of a container.
+
+It serves HTTP: `/cgi-bin/boot` answers with its boot id. On its console it says `GUEST-UP`, then answers
+each line with `GUEST-HEARD` and the line.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from deploy.xenlab import cpio, debian
+from deploy.xenlab.modules import copy_modules
+from deploy.xenlab.vmlinux import vmlinux_of
+
+INIT = """#!/bin/sh
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+while read -r module; do insmod "$module"; done < /modules
+for word in $(cat /proc/cmdline); do
+    case $word in
+    address=*) address=${word#*=} ;;
+    esac
+done
+tries=0
+while [ ! -e /sys/class/net/eth0 ] && [ $tries -lt 400 ]; do usleep 25000; tries=$((tries + 1)); done
+ip link set lo up
+ip link set eth0 up
+ip addr add "$address/24" dev eth0
+httpd -p 80 -h /www
+[ -b /dev/xvda ] && echo "GUEST-DISK $(head -c 16 /dev/xvda)"
+echo "GUEST-UP $address"
+while read -r line; do
+    echo "GUEST-HEARD $line"
+    [ "$line" = off ] && poweroff -f
+    [ "$line" = spoof ] && sh /spoof
+done
+exec sleep 1000000
+"""
+SPOOF = """ip addr add 10.77.0.222/24 dev eth0
+arping -U -c 2 -I eth0 -s 10.77.0.222 10.77.0.222
+ping -c 2 -W 1 -I 10.77.0.222 10.77.0.1
+ip -6 addr add fd00::bad/64 dev eth0 nodad
+ping -6 -c 2 -W 1 -I fd00::bad fd00::1
+ip link set eth0 down
+ip link set eth0 address 00:16:3e:66:66:66
+ip link set eth0 up
+ping -c 2 -W 1 10.77.0.1
+echo GUEST-SPOOFED
+"""
+BOOT = """#!/bin/sh
+echo "Content-Type: text/plain"
+echo
+cat /proc/sys/kernel/random/boot_id
+"""
+APPLETS = (
+    *("sh", "mount", "insmod", "ip", "httpd", "cat", "usleep", "sleep", "head", "poweroff"),
+    *("arping", "ping"),
+)
+
+
+def make_boot_files(folder: Path, cache: Path) -> None:
+    """Writes `vmlinux`, `initramfs` and `version`; packages come from or go to `cache`."""
+    kernel = debian.newest("linux-image-cloud-amd64", r"linux-image-[0-9]\S*-cloud-amd64")
+    release = kernel.removeprefix("linux-image-")
+    unpacked = debian.unpacked(kernel, cache)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vmlinux").write_bytes(
+        vmlinux_of((unpacked / f"boot/vmlinuz-{release}").read_bytes())
+    )
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        for name in ("bin", "dev", "proc", "sys", "www/cgi-bin"):
+            (root / name).mkdir(parents=True)
+        shutil.copy("/bin/busybox", root / "bin/busybox")
+        for applet in APPLETS:
+            (root / "bin" / applet).symlink_to("busybox")
+        order = copy_modules(unpacked, release, ("xen-blkfront", "xen-netfront"), root)
+        (root / "modules").write_text("".join(f"{module}\n" for module in order))
+        for name, text in (("init", INIT), ("spoof", SPOOF), ("www/cgi-bin/boot", BOOT)):
+            (root / name).write_text(text)
+            (root / name).chmod(0o755)
+        (folder / "initramfs").write_bytes(cpio.archive_of(root))
+    (folder / "version").write_text(f"test guest {debian.version(kernel)}\n{INIT}{SPOOF}{BOOT}")
