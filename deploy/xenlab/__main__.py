@@ -42,7 +42,9 @@ def _do(lab: XenLab, options: argparse.Namespace) -> None:
             lab.up(saved=not options.boot_afresh)
             say(f"{len(lab.machines)} hosts are up")
             for machine in lab.machines:
-                print(f"  {machine.host.name}  {machine.host.address}  namespace {lab.plan.namespace}")
+                print(
+                    f"  {machine.host.name}  {machine.host.address}  namespace {lab.plan.namespace}"
+                )
         case "save":
             lab.save()
             say("saved: the next `up` starts from here")

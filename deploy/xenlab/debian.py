@@ -19,7 +19,7 @@ def sources() -> list[str]:
     form = "$(REPO_URI)|$(RELEASE)|$(CREATED_BY)|$(ORIGIN)"
     lines = []
     for target in run(["apt-get", "indextargets", "--format", form], timeout=UNPACK).splitlines():
-        uri, release, kind, origin = (target.split("|") + ["", "", "", ""])[:4]
+        uri, release, kind, origin = [*target.split("|"), "", "", "", ""][:4]
         line = f"deb {uri} {release} main"
         if kind == "Packages" and origin == "Debian" and line not in lines:
             lines.append(line)

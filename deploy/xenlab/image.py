@@ -70,9 +70,7 @@ class Image:
             growing = pool.submit(_base, cache)
             unpacked = debian.unpacked(kernel_package, cache)
             release = kernel_package.removeprefix("linux-image-")
-            self.kernel.write_bytes(
-                vmlinux_of((unpacked / f"boot/vmlinuz-{release}").read_bytes())
-            )
+            self.kernel.write_bytes(vmlinux_of((unpacked / f"boot/vmlinuz-{release}").read_bytes()))
             hypervisor = debian.unpacked(HYPERVISOR, cache)
             (packed,) = (hypervisor / "boot").glob("xen-*-amd64.gz")
             self.xen.write_bytes(gzip.decompress(packed.read_bytes()))
@@ -102,6 +100,9 @@ class Image:
         run(["cp", "-a", base, root], timeout=60)
         for name in ("proc", "sys", "run", "root", "boot/guest", "etc/xen", "etc/xenlab"):
             (root / name).mkdir(parents=True, exist_ok=True)
+        # What libxl runs in place of hotplug scripts: the agent does their work, see agent/hotplug.py.
+        (root / "usr/bin/true").unlink(missing_ok=True)
+        (root / "usr/bin/true").symlink_to("busybox")
         # Debian's scripts would have made these.
         for name in ("run", "lock"):
             link = root / "var" / name

@@ -95,10 +95,9 @@ class Machine:
     def has_saved_state(self) -> bool:
         """Whether a state was saved that fits today's image and QEMU."""
         mark = _state_mark(self.plan, self.host)
-        return (
-            all(file.exists() for file in (*self._state_files(), mark))
-            and mark.read_text() == _fits(self.plan)
-        )
+        return all(
+            file.exists() for file in (*self._state_files(), mark)
+        ) and mark.read_text() == _fits(self.plan)
 
     def resume(self) -> None:
         """Starts the machine from its saved state."""

@@ -32,7 +32,7 @@ def inside(namespace: str) -> Iterator[None]:
         there = os.open(path_of(namespace), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as missing:
         raise XenlabError("lab_down", f"there is no network namespace {namespace}") from missing
-    here = os.open(f"/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         _enter(there)
         try:

@@ -40,7 +40,9 @@ def _unpacked(payload: bytes) -> bytes:
         case b"\x02\x21\x4c\x18":
             return _through(["lz4", "-dcq"], payload[:-4])
         case magic:
-            raise XenlabError("not_a_kernel", f"the kernel is packed in an unknown way: {magic.hex()}")
+            raise XenlabError(
+                "not_a_kernel", f"the kernel is packed in an unknown way: {magic.hex()}"
+            )
 
 
 def _through(command: list[str], payload: bytes) -> bytes:

@@ -8,7 +8,6 @@ from typing import Any
 
 from deploy.xenlab.agent.domains import Domains
 from deploy.xenlab.agent.filters import Filters
-from deploy.xenlab.agent.hotplug import Hotplug
 from deploy.xenlab.agent.hypervisor import Hypervisor
 from deploy.xenlab.agent.journal import report
 from deploy.xenlab.agent.moving import Moving
@@ -20,10 +19,8 @@ from deploy.xenlab.agent.xenstore import Xenstore
 async def serve() -> None:
     store = await Xenstore.connect()
     hypervisor, server = Hypervisor(), Server()
-    domains = Domains(store, hypervisor, server.tell)
-    hotplug = Hotplug(store, Filters(), domains.devices_of)
+    domains = Domains(store, hypervisor, Filters(), server.tell)
     moving = Moving(domains)
-    await hotplug.start()
     await domains.start()
     await moving.start()
     requests = Requests(store, hypervisor, domains, moving)

@@ -6,6 +6,7 @@ xl is started with `-e`, so that no process of its own waits for a domain's end:
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,9 @@ from typing import Any
 from deploy.xenlab.agent import nbd, spec, xl
 from deploy.xenlab.agent.console import Console
 from deploy.xenlab.agent.errors import AgentError
+from deploy.xenlab.agent.filters import Filters
 from deploy.xenlab.agent.guestvalues import GuestValues
+from deploy.xenlab.agent.hotplug import Hotplug
 from deploy.xenlab.agent.hypervisor import Hypervisor, Running
 from deploy.xenlab.agent.journal import report
 from deploy.xenlab.agent.xenstore import Xenstore
@@ -40,12 +43,17 @@ class Domains:
     """`tell` is called with each event."""
 
     def __init__(
-        self, store: Xenstore, hypervisor: Hypervisor, tell: Callable[[dict[str, Any]], None]
+        self,
+        store: Xenstore,
+        hypervisor: Hypervisor,
+        rules: Filters,
+        tell: Callable[[dict[str, Any]], None],
     ) -> None:
         self._store = store
         self._hypervisor = hypervisor
         self._tell = tell
         self._values = GuestValues(store, tell)
+        self.hotplug = Hotplug(store, rules, self.devices_of)
         self._known: dict[str, Domain] = {}
         # Being made or received: not yet anybody's business.
         self._coming: set[str] = set()
@@ -54,15 +62,14 @@ class Domains:
         KEPT.mkdir(exist_ok=True)
 
     async def start(self) -> None:
+        await self.hotplug.start()
         for special in ("@introduceDomain", "@releaseDomain"):
             await self._store.watch(special, lambda _: self._spawn(self.look()))
         await self.look()
 
     def listed(self) -> list[dict[str, Any]]:
         """Every domain here with its state."""
-        return [
-            {"uuid": d.uuid, "domid": d.domid, "state": d.state} for d in self._known.values()
-        ]
+        return [{"uuid": d.uuid, "domid": d.domid, "state": d.state} for d in self._known.values()]
 
     def known(self) -> list[Domain]:
         return list(self._known.values())
@@ -75,8 +82,6 @@ class Domains:
 
     def devices_of(self, identity: str) -> spec.Devices | None:
         """What the agent was told of a domain's disks and interfaces."""
-        import json
-
         try:
             return spec.devices_of(json.loads((KEPT / identity).read_text()))
         except FileNotFoundError:
@@ -118,6 +123,7 @@ class Domains:
             file.write_text(text)
             await xl.run("create", "-e", "-p", "-q", str(file))
             running = self._running(identity)
+            await self.hotplug.settled(running.domid, wanted.devices)
             await self._values.prepare(running.domid, dict(wanted.xenstore))
         if not wanted.paused:
             await self.unpause(identity)

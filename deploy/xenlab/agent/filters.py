@@ -70,7 +70,9 @@ def shielding() -> str:
         f"{_lines(refused)} }}\n"
         for hook in ("input", "forward")
     )
-    return f"add table bridge shield\ndelete table bridge shield\ntable bridge shield {{\n{chains}}}\n"
+    return (
+        f"add table bridge shield\ndelete table bridge shield\ntable bridge shield {{\n{chains}}}\n"
+    )
 
 
 def link_local(mac: str) -> str:

@@ -79,5 +79,7 @@ class GuestValues:
                 value = await self.read(domid, path)
                 if path not in FOLLOWED and seen.get(path) != value:
                     seen[path] = value
-                    self._tell({"event": "xenstore", "uuid": identity, "path": path, "value": value})
+                    self._tell(
+                        {"event": "xenstore", "uuid": identity, "path": path, "value": value}
+                    )
             await asyncio.sleep(PACE)

@@ -51,7 +51,9 @@ def add_port(bridge: str, port: str) -> None:
     """Hangs a device on a bridge; does nothing when it hangs there."""
     if port in ports(bridge):
         return
-    index = struct.unpack_from("i", _control(GET_INDEX, struct.pack("16si20x", port.encode(), 0)), 16)
+    index = struct.unpack_from(
+        "i", _control(GET_INDEX, struct.pack("16si20x", port.encode(), 0)), 16
+    )
     _control(ADD_PORT, struct.pack("16si20x", bridge.encode(), *index))
 
 

@@ -7,7 +7,6 @@ the connection itself becomes `xl migrate-receive`'s standard input and output.
 from __future__ import annotations
 
 import asyncio
-import json
 import shlex
 import socket
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.xenlab.agent import nbd, spec, xl
-from deploy.xenlab.agent.domains import Domain, Domains
+from deploy.xenlab.agent.domains import Domains
 from deploy.xenlab.agent.errors import AgentError
 from deploy.xenlab.agent.journal import report
 
@@ -130,6 +129,3 @@ async def _greeting(connection: socket.socket) -> str:
             raise ValueError("no greeting")
         line += part
     return line.decode().strip()
-
-
-__all__ = ["Domain", "Moving", "json"]

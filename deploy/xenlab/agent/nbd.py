@@ -147,7 +147,9 @@ async def _connect(export: Export, timeout: float) -> tuple[socket.socket, int, 
             size, flags = await _handshake(connection, export)
     except TimeoutError as late:
         connection.close()
-        raise AgentError("disk_unreachable", f"{export.vdi}: no answer in {timeout:.0f} s") from late
+        raise AgentError(
+            "disk_unreachable", f"{export.vdi}: no answer in {timeout:.0f} s"
+        ) from late
     except OSError as error:
         connection.close()
         raise AgentError("disk_unreachable", f"{export.vdi}: {error}") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -141,7 +140,7 @@ async def _put_file(first: dict[str, Any], reader: asyncio.StreamReader) -> dict
             file.write(data)
             digest.update(data)
             size -= len(data)
-    os.replace(unfinished, BOOT_FILES / name)
+    unfinished.replace(BOOT_FILES / name)
     return {"path": str(BOOT_FILES / name), "sha256": digest.hexdigest()}
 
 

@@ -13,6 +13,9 @@ from typing import Any
 
 from deploy.xenlab.agent import fields
 
+# libxl 4.17 always runs a script for a device; what scripts do is done by hotplug.py.
+NO_SCRIPT = "/usr/bin/true"
+
 
 @dataclass(frozen=True)
 class Disk:
@@ -108,11 +111,12 @@ def configuration(domain: Domain, path_of: Callable[[str], str]) -> str:
     """xl's configuration; `path_of` gives the block device of an attached VDI."""
     disks = [
         f"format=raw,vdev={_device_name(disk.device)},access={'ro' if disk.read_only else 'rw'},"
-        f"target={path_of(disk.vdi)}"
+        f"script={NO_SCRIPT},target={path_of(disk.vdi)}"
         for disk in domain.devices.disks
     ]
     vifs = [
-        f"mac={vif.mac},bridge={vif.bridge}" + (f",rate={vif.kbps}KB/s" if vif.kbps else "")
+        f"mac={vif.mac},bridge={vif.bridge},script={NO_SCRIPT}"
+        + (f",rate={vif.kbps}KB/s" if vif.kbps else "")
         for vif in domain.devices.vifs
     ]
     lines = {

@@ -13,7 +13,9 @@ from deploy.xenlab.agent.hypervisor import Hypervisor
 from deploy.xenlab.agent.spec import Devices
 
 
-def measured(hypervisor: Hypervisor, domains: Iterable[tuple[Domain, Devices | None]]) -> dict[str, Any]:
+def measured(
+    hypervisor: Hypervisor, domains: Iterable[tuple[Domain, Devices | None]]
+) -> dict[str, Any]:
     """Counters since start. An interface's `rx` is what dom0 took in, hence what the guest sent."""
     host = hypervisor.host()
     running = {one.uuid: one for one in hypervisor.domains()}

@@ -102,9 +102,7 @@ class Xenstore:
     async def _listen(self) -> None:
         try:
             while True:
-                kind, number, _, length = HEADER.unpack(
-                    await self._reader.readexactly(HEADER.size)
-                )
+                kind, number, _, length = HEADER.unpack(await self._reader.readexactly(HEADER.size))
                 payload = await self._reader.readexactly(length)
                 if kind == WATCH_EVENT:
                     path, token = payload.decode(errors="replace").split("\0")[:2]

@@ -25,7 +25,7 @@ async def run(*arguments: str, timeout: float = SHORT, **streams: Any) -> str:
     )
     try:
         out, err = await asyncio.wait_for(process.communicate(), timeout)
-    except (asyncio.TimeoutError, asyncio.CancelledError) as ended:
+    except (TimeoutError, asyncio.CancelledError) as ended:
         process.send_signal(signal.SIGKILL)
         await process.wait()
         if isinstance(ended, asyncio.CancelledError):
