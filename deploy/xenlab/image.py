@@ -64,7 +64,7 @@ class Image:
         if self.stamp == wanted:
             return False
         self._stamp.unlink(missing_ok=True)
-        cache = self.folder / "cache"
+        cache = self.folder.parent / "cache"
         cache.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(2) as pool:
             growing = pool.submit(_base, cache)
@@ -100,9 +100,11 @@ class Image:
         run(["cp", "-a", base, root], timeout=60)
         for name in ("proc", "sys", "run", "root", "boot/guest", "etc/xen", "etc/xenlab"):
             (root / name).mkdir(parents=True, exist_ok=True)
-        # What libxl runs in place of hotplug scripts: the agent does their work, see agent/hotplug.py.
-        (root / "usr/bin/true").unlink(missing_ok=True)
-        (root / "usr/bin/true").symlink_to("busybox")
+        # `true` is what libxl runs in place of hotplug scripts, see agent/hotplug.py; xl migrates
+        # through `sh`.
+        for applet in ("true", "sh"):
+            (root / "usr/bin" / applet).unlink(missing_ok=True)
+            (root / "usr/bin" / applet).symlink_to("busybox")
         # Debian's scripts would have made these.
         for name in ("run", "lock"):
             link = root / "var" / name

@@ -29,9 +29,9 @@ class XenLab:
         self.machines = [Machine(plan, host) for host in plan.hosts]
 
     def build(self, boot: Path | None = None) -> bool:
-        """Makes the image when needed; says whether it did. Labs of one image wait for each other."""
+        """Makes the image when needed; says whether it did. Labs of one folder wait for each other."""
         needs.check()
-        with _locked(self.plan.image):
+        with _locked(self.plan.image.parent):
             return Image(self.plan.image).build(boot)
 
     def up(self, *, saved: bool = True) -> None:

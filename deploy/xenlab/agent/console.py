@@ -56,10 +56,10 @@ class Console:
             try:
                 data = data[os.write(self._terminal, data) :]
             except BlockingIOError:
-                writable = loop.create_future()
-                loop.add_writer(self._terminal, lambda f=writable: f.done() or f.set_result(None))
+                writable = asyncio.Event()
+                loop.add_writer(self._terminal, writable.set)
                 try:
-                    await writable
+                    await writable.wait()
                 finally:
                     if self.open:
                         loop.remove_writer(self._terminal)

@@ -87,6 +87,15 @@ class Domains:
         except FileNotFoundError:
             return None
 
+    def users_of(self, vdi: str) -> list[str]:
+        """Domains, here or on their way here, that have a disk."""
+        return [
+            identity
+            for identity in (*self._known, *self._coming)
+            if (devices := self.devices_of(identity))
+            and any(disk.vdi == vdi for disk in devices.disks)
+        ]
+
     def expect(self, devices: spec.Devices) -> None:
         """Remembers what a domain is made of, over the agent's own restarts."""
         (KEPT / devices.uuid).write_text(devices.to_json())

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import stat
 from collections.abc import Callable
+from pathlib import Path
 
 from deploy.xenlab.agent import filters, links
 from deploy.xenlab.agent.errors import AgentError
@@ -97,7 +99,10 @@ class Hotplug:
         params = await self._store.read_or(f"{base}/params")
         if not params or await self._store.read_or(f"{base}/physical-device"):
             return
-        number = os.stat(params).st_rdev
+        status = Path(params).stat()
+        if not stat.S_ISBLK(status.st_mode):
+            raise AgentError("no_such_disk", f"{params} is no block device")
+        number = status.st_rdev
         where = f"{os.major(number):x}:{os.minor(number):x}"
         await self._store.write(f"{base}/physical-device", where)
         await self._store.write(f"{base}/hotplug-status", "connected")

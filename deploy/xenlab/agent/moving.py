@@ -45,21 +45,17 @@ class Moving:
                 raise AgentError("disk_not_attached", f"disk {disk.vdi} is not attached here")
         self._expected[devices.uuid] = devices
 
-    async def migrate(self, identity: str, to: str, live: bool) -> dict[str, Any]:
+    async def migrate(self, identity: str, to: str, live: bool) -> None:
         """Moves a domain to another host; it runs on here when that fails."""
         if not live:
             raise AgentError("not_supported", "only live migration is there: save and restore else")
         domain = self._domains.one(identity)
-        devices = self._domains.devices_of(identity)
         helper = shlex.join([sys.executable, "-I", "-S", str(Path(__file__).with_name("relay.py"))])
-        disks = {one.export.vdi: one.path for one in nbd.attached()}
-        here = {d.device: disks.get(d.vdi, "") for d in (devices.disks if devices else ())}
         async with self._domains.doing(domain, "migrate"):
             await xl.run(
                 "migrate", "-s", f"{helper} {identity}", str(domain.domid), to, timeout=MOVE
             )
         await self._domains.left(domain, "migrated")
-        return {"disks": here}
 
     async def save(self, identity: str, name: str, keep_running: bool) -> dict[str, Any]:
         """Writes a domain's memory to a file of this host; ends it unless `keep_running`."""
@@ -110,6 +106,8 @@ class Moving:
                         stdout=connection,
                         stderr=asyncio.subprocess.PIPE,
                     )
+                domid = self._domains.one(identity).domid
+                await self._domains.hotplug.settled(domid, devices)
             except (AgentError, OSError, TimeoutError, ValueError) as error:
                 report(f"a domain from {peer} did not come: {error!r}")
 

@@ -2,7 +2,7 @@
 
 Handshake: fixed newstyle of the protocol's proto.md; kernel interface: linux/nbd-netlink.h. The kernel
 keeps, as a device's `backend`, what it was attached to: that is how an agent that starts again knows.
-A server that goes away is sought again for as long as `Nbd.PATIENCE`; I/O waits meanwhile.
+A server that goes away is sought again for as long as the device's `dead_timeout`; I/O waits meanwhile.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from deploy.xenlab.agent import netlink
 from deploy.xenlab.agent.errors import AgentError
 
 SYSTEM = Path("/sys/block")
+LINKS = Path("/dev/bulkhead")
 CONNECT, DISCONNECT, RECONFIGURE = 1, 2, 3
 INDEX, SIZE, BLOCK_SIZE, SERVER_FLAGS, SOCKETS, DEAD_TIMEOUT, BACKEND = 1, 2, 3, 5, 7, 8, 10
 SOCKET_ITEM, SOCKET_FD = 1, 1
@@ -45,8 +46,14 @@ class Attached:
     export: Export
 
     @property
+    def device(self) -> str:
+        """The kernel's name, this host's affair."""
+        return f"nbd{self.index}"
+
+    @property
     def path(self) -> str:
-        return f"/dev/nbd{self.index}"
+        """The same on every host, so that a domain's configuration fits wherever it moves."""
+        return str(LINKS / self.export.vdi)
 
 
 async def attach(export: Export, *, timeout: float, dead_timeout: int) -> Attached:
@@ -75,7 +82,12 @@ async def attach(export: Export, *, timeout: float, dead_timeout: int) -> Attach
             netlink.attribute(BACKEND, json.dumps(asdict(export)).encode() + b"\0"),
             _socket(connection),
         )
-    return Attached(index, export)
+    new = Attached(index, export)
+    LINKS.mkdir(exist_ok=True)
+    link = Path(new.path)
+    link.unlink(missing_ok=True)
+    link.symlink_to(f"/dev/{new.device}")
+    return new
 
 
 async def reconnect(device: Attached, *, timeout: float) -> None:
@@ -92,11 +104,10 @@ async def reconnect(device: Attached, *, timeout: float) -> None:
 
 
 def detach(vdi: str) -> None:
-    """Gives up a disk; one that is not attached is no error. Raises AgentError `disk_in_use`."""
+    """Gives up a disk; one that is not attached is no error. The caller knows that no domain uses it."""
     for known in attached():
         if known.export.vdi == vdi:
-            if list((SYSTEM / f"nbd{known.index}" / "holders").iterdir()):
-                raise AgentError("disk_in_use", f"{vdi} is in use")
+            Path(known.path).unlink(missing_ok=True)
             netlink.ask("nbd", DISCONNECT, netlink.attribute(INDEX, struct.pack("=I", known.index)))
 
 
@@ -113,9 +124,9 @@ def attached() -> list[Attached]:
     return sorted(found, key=lambda one: one.index)
 
 
-def counters(path: str) -> dict[str, int]:
+def counters(device: str) -> dict[str, int]:
     """Requests and bytes of a block device since it was attached."""
-    numbers = [int(n) for n in (SYSTEM / Path(path).name / "stat").read_text().split()]
+    numbers = [int(n) for n in (SYSTEM / device / "stat").read_text().split()]
     return {
         "read_requests": numbers[0],
         "read_bytes": numbers[2] * SECTOR,

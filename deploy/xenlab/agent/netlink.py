@@ -65,7 +65,7 @@ def _send(kernel: socket.socket, family: int, command: int, *given: bytes) -> tu
 
 
 def _receive(kernel: socket.socket, number: int) -> list[bytes]:
-    payloads = []
+    payloads: list[bytes] = []
     while True:
         data = kernel.recv(65536)
         while len(data) >= HEADER.size:

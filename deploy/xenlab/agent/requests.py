@@ -71,7 +71,10 @@ class Requests:
         return {"path": device.path}
 
     async def do_disk_detach(self, arguments: Arguments) -> Any:
-        nbd.detach(fields.plain_name(arguments, "vdi"))
+        vdi = fields.plain_name(arguments, "vdi")
+        if users := self._domains.users_of(vdi):
+            raise AgentError("disk_in_use", f"{vdi} is in use by {', '.join(users)}")
+        nbd.detach(vdi)
         return {}
 
     async def do_create(self, arguments: Arguments) -> Any:
@@ -103,11 +106,12 @@ class Requests:
         return {}
 
     async def do_migrate(self, arguments: Arguments) -> Any:
-        return await self._moving.migrate(
+        await self._moving.migrate(
             fields.identity(arguments),
             fields.addresses({"to": [arguments.get("to")]}, "to", 4)[0],
             fields.boolean(arguments, "live", True),
         )
+        return {}
 
     async def do_save(self, arguments: Arguments) -> Any:
         return await self._moving.save(

@@ -19,7 +19,7 @@ def measured(
     """Counters since start. An interface's `rx` is what dom0 took in, hence what the guest sent."""
     host = hypervisor.host()
     running = {one.uuid: one for one in hypervisor.domains()}
-    paths = {one.export.vdi: one.path for one in nbd.attached()}
+    disks = {one.export.vdi: one.device for one in nbd.attached()}
     return {
         "at": time.time(),
         "host": {
@@ -41,9 +41,9 @@ def measured(
                     for number, v in enumerate(devices.vifs if devices else ())
                 ],
                 "vbds": [
-                    {"device": d.device, "vdi": d.vdi, **nbd.counters(paths[d.vdi])}
+                    {"device": d.device, "vdi": d.vdi, **nbd.counters(disks[d.vdi])}
                     for d in (devices.disks if devices else ())
-                    if d.vdi in paths
+                    if d.vdi in disks
                 ],
             }
             for domain, devices in domains
