@@ -14,6 +14,7 @@ from deploy.xenlab.lab import XenLab
 from deploy.xenlab.plan import plan
 
 ROOT = Path(__file__).resolve().parents[2]
+GUEST_BOOT = ROOT / "deploy/guest/out"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,17 +58,24 @@ def _do(lab: XenLab, options: argparse.Namespace) -> None:
             attach(lab, options.host, options.domain)
 
 
+def _guest_boot() -> Path | None:
+    """What `make guest` made, when it did."""
+    return GUEST_BOOT if (GUEST_BOOT / "version").exists() else None
+
+
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.xenlab", description=__doc__)
     parser.add_argument(
         "--state", type=Path, default=ROOT / ".xenlab", help="folder of images and labs"
     )
     parser.add_argument("--name", default="lab", help="several labs may run side by side")
-    parser.add_argument("--hosts", type=int, default=2)
+    parser.add_argument("--hosts", type=int, help="2 when the lab is new")
     parser.add_argument("--memory", type=int, default=1536, help="MiB of memory of each host")
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="build what is missing and start the hosts")
-    up.add_argument("--boot", type=Path, help="guests' boot files, to lie in dom0's /boot/guest")
+    up.add_argument(
+        "--boot", type=Path, default=_guest_boot(), help="boot files, to lie in dom0's /boot/guest"
+    )
     up.add_argument("--boot-afresh", action="store_true", help="do not start from saved states")
     commands.add_parser("down", help="stop everything and remove it")
     commands.add_parser("status", help="what runs, as JSON")

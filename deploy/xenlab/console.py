@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import selectors
 import sys
 
@@ -43,6 +44,6 @@ def attach(lab: XenLab, host: str, domain: str | None) -> None:
                         sys.stdout.buffer.write(data)
                         sys.stdout.buffer.flush()
                     else:
-                        if not (line := sys.stdin.buffer.readline()):
+                        if not (line := os.read(sys.stdin.fileno(), CHUNK)):
                             return
                         connection.sendall(line)

@@ -39,17 +39,19 @@ def newest(metapackage: str, pattern: str) -> str:
     raise XenlabError("no_package", f"apt knows no package that {metapackage} stands for")
 
 
-def version(package: str) -> str:
-    """The version that apt would fetch."""
-    shown = run(["apt-cache", "policy", package], timeout=UNPACK)
-    if not (found := re.search(r"Candidate: (\S+)", shown)) or found[1] == "(none)":
-        raise XenlabError("no_package", f"apt cannot fetch {package}: run apt-get update")
-    return found[1]
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """The version of each package that apt would fetch."""
+    shown = run(["apt-cache", "policy", *packages], timeout=UNPACK)
+    found = dict(re.findall(r"^(\S+):\n  Installed: .*\n  Candidate: (\S+)", shown, re.MULTILINE))
+    for package in packages:
+        if found.get(package, "(none)") == "(none)":
+            raise XenlabError("no_package", f"apt cannot fetch {package}: run apt-get update")
+    return found
 
 
 def unpacked(package: str, cache: Path) -> Path:
     """The package's files, below a folder of the cache; fetched once per version."""
-    wanted = version(package)
+    wanted = versions([package])[package]
     folder = cache / f"{package}_{wanted.replace(':', '%3a')}"
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)

@@ -143,9 +143,7 @@ class Image:
 
 def _base(cache: Path) -> Path:
     """dom0's packages, unpacked; kept while their versions stay."""
-    mark = hashlib.sha256(
-        "\n".join(f"{name} {debian.version(name)}" for name in PACKAGES).encode()
-    ).hexdigest()[:16]
+    mark = hashlib.sha256(repr(debian.versions(PACKAGES)).encode()).hexdigest()[:16]
     folder = cache / f"dom0-{mark}"
     if not folder.exists():
         unfinished = cache / f"dom0-{mark}.part"
@@ -156,7 +154,8 @@ def _base(cache: Path) -> Path:
 
 
 def _mark(kernel_package: str, boot: Path | None) -> str:
-    parts = [f"{name} {debian.version(name)}" for name in (*PACKAGES, HYPERVISOR, kernel_package)]
+    wanted = debian.versions((*PACKAGES, HYPERVISOR, kernel_package))
+    parts = [f"{name} {version}" for name, version in wanted.items()]
     own = [
         *HERE.glob("dom0/*"),
         *HERE.glob("agent/*.py"),

@@ -6,6 +6,7 @@ import fcntl
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,25 +45,15 @@ class XenLab:
         if not Image(self.plan.image).stamp:
             raise XenlabError("not_built", "the hosts' image is not built")
         namespace.raise_network(self.plan)
-        for machine in self.machines:
-            if machine.is_on():
-                continue
-            if saved and machine.has_saved_state():
-                machine.resume()
-            else:
-                machine.power_on(fresh=True)
-        for machine in self.machines:
-            await_agent(machine)
+        with ThreadPoolExecutor(len(self.machines)) as pool:
+            list(pool.map(lambda machine: _start(machine, saved), self.machines))
 
     def save(self) -> None:
         """Keeps the state of every host, so that `up` takes seconds; the hosts run on from it."""
-        with _locked(self.plan.image):
+        with _locked(self.plan.image.parent):
             for machine in self.machines:
                 machine.save()
-        for machine in self.machines:
-            machine.resume()
-        for machine in self.machines:
-            await_agent(machine)
+        self.up()
 
     def down(self) -> None:
         """Leaves nothing: no process, no device, no file but the image and its states."""
@@ -86,6 +77,15 @@ class XenLab:
             except XenlabError as error:
                 known["agent"] = str(error)
         return known
+
+
+def _start(machine: Machine, saved: bool) -> None:
+    if not machine.is_on():
+        if saved and machine.has_saved_state():
+            machine.resume()
+        else:
+            machine.power_on(fresh=True)
+    await_agent(machine)
 
 
 def await_agent(machine: Machine, *, timeout: float = BOOT) -> dict[str, Any]:

@@ -86,15 +86,24 @@ class LabPlan:
 
 
 def plan(
-    state: Path, *, name: str = "lab", hosts: int = 2, image: Path | None = None, memory: int = 1536
+    state: Path,
+    *,
+    name: str = "lab",
+    hosts: int | None = None,
+    image: Path | None = None,
+    memory: int = 1536,
 ) -> LabPlan:
-    """A lab below the folder `state`; raises XenlabError `bad_name`, `bad_hosts`."""
+    """A lab below the folder `state`; raises XenlabError `bad_name`, `bad_hosts`.
+
+    Without a number of hosts: those the lab has, or two for a new one.
+    """
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,19}", name):
         raise XenlabError("bad_name", f"a lab's name is 1-20 of a-z, 0-9 and '-', not {name!r}")
-    if not 1 <= hosts <= MOST_HOSTS:
-        raise XenlabError("bad_hosts", f"a lab has 1 to {MOST_HOSTS} hosts, not {hosts}")
     state = state.absolute()
     folder = state / "labs" / name
+    hosts = hosts or len(list(folder.glob("host*.qcow2"))) or 2
+    if not 1 <= hosts <= MOST_HOSTS:
+        raise XenlabError("bad_hosts", f"a lab has 1 to {MOST_HOSTS} hosts, not {hosts}")
     return LabPlan(
         name=name,
         folder=folder,

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from deploy.xenlab.agent.diskkeeper import keep_disks
 from deploy.xenlab.agent.domains import Domains
 from deploy.xenlab.agent.filters import Filters
 from deploy.xenlab.agent.hypervisor import Hypervisor
@@ -23,13 +24,16 @@ async def serve() -> None:
     moving = Moving(domains)
     await domains.start()
     await moving.start()
+    keeping = asyncio.create_task(keep_disks())
     requests = Requests(store, hypervisor, domains, moving)
     asyncio.get_running_loop().set_exception_handler(_complain)
     await server.start(requests.handle, domains)
     uptime = Path("/proc/uptime").read_text().split()[0]
     report(f"READY after {uptime} s")
-    await store.closed()
-    report("xenstored is gone")
+    await asyncio.wait(
+        [keeping, asyncio.create_task(store.closed())], return_when="FIRST_COMPLETED"
+    )
+    report("xenstored is gone, or disks cannot be kept")
 
 
 def _complain(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

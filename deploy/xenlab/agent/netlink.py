@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -13,7 +14,9 @@ ATTRIBUTE = struct.Struct("=HH")
 ERROR = 2
 REQUEST, ACKNOWLEDGE = 0x1, 0x4
 CONTROL_FAMILY, GET_FAMILY = 0x10, 3
-FAMILY_ID, FAMILY_NAME = 1, 2
+FAMILY_ID, FAMILY_NAME, GROUPS = 1, 2, 7
+GROUP_NAME, GROUP_ID = 1, 2
+LEVEL, ADD_MEMBERSHIP = 270, 1
 NESTED = 0x8000
 TIMEOUT = 10.0
 
@@ -44,24 +47,49 @@ def ask(family: str, command: int, *given: bytes) -> list[bytes]:
 
     Raises the kernel's refusal as OSError.
     """
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, GENERIC) as kernel:
-        kernel.settimeout(TIMEOUT)
-        kernel.bind((0, 0))
-        number, _ = _send(
-            kernel, CONTROL_FAMILY, GET_FAMILY, attribute(FAMILY_NAME, family.encode() + b"\0")
-        )
-        found = {k: v for p in _receive(kernel, number) for k, v in attributes(p)}
-        (identity,) = struct.unpack_from("=H", found[FAMILY_ID])
-        number, _ = _send(kernel, identity, command, *given)
-        return _receive(kernel, number)
+    with _open() as kernel:
+        (identity,) = struct.unpack_from("=H", _family(kernel, family)[FAMILY_ID])
+        return _receive(kernel, _send(kernel, identity, command, *given))
 
 
-def _send(kernel: socket.socket, family: int, command: int, *given: bytes) -> tuple[int, int]:
+def hear(family: str, group: str) -> socket.socket:
+    """A socket, not waiting, that receives what the kernel tells a family's group."""
+    kernel = _open()
+    for _, one in attributes(_family(kernel, family)[GROUPS]):
+        known = dict(attributes(one))
+        if known[GROUP_NAME] == group.encode() + b"\0":
+            (number,) = struct.unpack("=I", known[GROUP_ID])
+            kernel.setsockopt(LEVEL, ADD_MEMBERSHIP, number)
+            kernel.setblocking(False)
+            return kernel
+    kernel.close()
+    raise OSError(errno.ENOENT, f"the kernel's {family} has no group {group}")
+
+
+def message(data: bytes) -> tuple[int, dict[int, bytes]]:
+    """A generic message's command and attributes."""
+    return data[HEADER.size], dict(attributes(data[HEADER.size + 4 :]))
+
+
+def _open() -> socket.socket:
+    kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, GENERIC)
+    kernel.settimeout(TIMEOUT)
+    kernel.bind((0, 0))
+    return kernel
+
+
+def _family(kernel: socket.socket, name: str) -> dict[int, bytes]:
+    wanted = attribute(FAMILY_NAME, name.encode() + b"\0")
+    number = _send(kernel, CONTROL_FAMILY, GET_FAMILY, wanted)
+    return {kind: value for part in _receive(kernel, number) for kind, value in attributes(part)}
+
+
+def _send(kernel: socket.socket, family: int, command: int, *given: bytes) -> int:
     payload = struct.pack("=BBH", command, 1, 0) + b"".join(given)
     number = int.from_bytes(os.urandom(3), "little")
     flags = REQUEST | ACKNOWLEDGE
     kernel.send(HEADER.pack(HEADER.size + len(payload), family, flags, number, 0) + payload)
-    return number, flags
+    return number
 
 
 def _receive(kernel: socket.socket, number: int) -> list[bytes]:

@@ -1,7 +1,7 @@
 """Boot files of a small guest for tests: Debian's cloud kernel, busybox, and nothing of a container.
 
-It serves HTTP: `/cgi-bin/boot` answers with its boot id. On its console it says `GUEST-UP`, then answers
-each line with `GUEST-HEARD` and the line.
+It serves HTTP: `/cgi-bin/boot` answers with its boot id. It writes `vm-data/up` to xenstore. On its console it
+says `GUEST-UP`, then answers each line with `GUEST-HEARD` and the line; `off`, `write` and `spoof NUMBER` do what they say.
 """
 
 from __future__ import annotations
@@ -30,25 +30,35 @@ ip link set lo up
 ip link set eth0 up
 ip addr add "$address/24" dev eth0
 httpd -p 80 -h /www
+# XS_WRITE (11) of 14 bytes: a node of the guest's own.
+exec 3<>/dev/xen/xenbus
+printf '\\013\\0\\0\\0\\001\\0\\0\\0\\0\\0\\0\\0\\016\\0\\0\\0vm-data/up\\0yes' >&3
 [ -b /dev/xvda ] && echo "GUEST-DISK $(head -c 16 /dev/xvda)"
 echo "GUEST-UP $address"
 while read -r line; do
     echo "GUEST-HEARD $line"
-    [ "$line" = off ] && poweroff -f
-    [ "$line" = spoof ] && sh /spoof
+    case $line in
+    off) poweroff -f ;;
+    write)
+        echo wrote | dd of=/dev/xvda bs=4096 seek=1 conv=notrunc,fsync 2>/dev/null
+        echo "GUEST-WROTE $?"
+        ;;
+    spoof*) sh /spoof ${line#spoof } ;;
+    esac
 done
 exec sleep 1000000
 """
-SPOOF = """ip addr add 10.77.0.222/24 dev eth0
-arping -U -c 2 -I eth0 -s 10.77.0.222 10.77.0.222
-ping -c 2 -W 1 -I 10.77.0.222 10.77.0.1
-ip -6 addr add fd00::bad/64 dev eth0 nodad
-ping -6 -c 2 -W 1 -I fd00::bad fd00::1
+# `sh /spoof NUMBER`: frames with another's IPv4, IPv6 and MAC address, the number being their last part.
+SPOOF = """ip addr add 10.77.0.$1/24 dev eth0
+arping -U -c 2 -w 3 -I eth0 -s 10.77.0.$1 10.77.0.$1
+ping -c 2 -W 1 -I 10.77.0.$1 10.77.0.1
+ip -6 addr add fd00::$1/64 dev eth0
+ping -6 -c 2 -W 1 -I fd00::$1 fd00::1
 ip link set eth0 down
-ip link set eth0 address 00:16:3e:66:66:66
+ip link set eth0 address 00:16:3e:66:66:${1#2}
 ip link set eth0 up
 ping -c 2 -W 1 10.77.0.1
-echo GUEST-SPOOFED
+echo "GUEST-SPOOFED $1"
 """
 BOOT = """#!/bin/sh
 echo "Content-Type: text/plain"
@@ -57,7 +67,7 @@ cat /proc/sys/kernel/random/boot_id
 """
 APPLETS = (
     *("sh", "mount", "insmod", "ip", "httpd", "cat", "usleep", "sleep", "head", "poweroff"),
-    *("arping", "ping"),
+    *("arping", "ping", "dd"),
 )
 
 
@@ -83,4 +93,6 @@ def make_boot_files(folder: Path, cache: Path) -> None:
             (root / name).write_text(text)
             (root / name).chmod(0o755)
         (folder / "initramfs").write_bytes(cpio.archive_of(root))
-    (folder / "version").write_text(f"test guest {debian.version(kernel)}\n{INIT}{SPOOF}{BOOT}")
+    (folder / "version").write_text(
+        f"test guest {debian.versions([kernel])[kernel]}\n{INIT}{SPOOF}{BOOT}"
+    )
