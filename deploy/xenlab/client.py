@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from types import TracebackType
@@ -44,7 +45,9 @@ class Agent:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._file.close()
+        # A request that could not be sent would be tried once more.
+        with contextlib.suppress(OSError):
+            self._file.close()
         self._socket.close()
 
     def call(self, do: str, **arguments: Any) -> Any:

@@ -65,7 +65,8 @@ class Image:
             return False
         self._stamp.unlink(missing_ok=True)
         cache = self.folder.parent / "cache"
-        cache.mkdir(parents=True, exist_ok=True)
+        for place in (self.folder, cache):
+            place.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(2) as pool:
             growing = pool.submit(_base, cache)
             unpacked = debian.unpacked(kernel_package, cache)

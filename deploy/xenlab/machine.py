@@ -102,6 +102,7 @@ class Machine:
     def resume(self) -> None:
         """Starts the machine from its saved state."""
         state, overlay = self._state_files()
+        self.host.folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(overlay, self.host.overlay)
         self._start(incoming=True)
         with Qmp(self.host.control_socket, timeout=30) as control:
@@ -119,7 +120,6 @@ class Machine:
         return "\n".join(text.splitlines()[-lines:])
 
     def _start(self, *, incoming: bool) -> None:
-        self.host.folder.mkdir(parents=True, exist_ok=True)
         self.host.serial_log.unlink(missing_ok=True)
         namespace.set_cable(self.plan, self.host.tap, plugged=True)
         command = qemu.command(self.plan, self.host, incoming=incoming)

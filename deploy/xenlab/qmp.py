@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -36,7 +37,8 @@ class Qmp:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
         self._socket.close()
 
     def call(self, command: str, **arguments: Any) -> Any:

@@ -10,10 +10,19 @@ from __future__ import annotations
 import asyncio
 import os
 import tty
+from typing import Protocol
 
 KEPT = 65536
 CHUNK = 16384
 STANDSTILL = 10.0
+
+
+class Writer(Protocol):
+    """What a reader's connection offers: asyncio.StreamWriter does."""
+
+    def write(self, data: bytes) -> None: ...
+
+    async def drain(self) -> None: ...
 
 
 class Console:
@@ -30,7 +39,7 @@ class Console:
         self.open = True
         self._resume()
 
-    async def follow(self, writer: asyncio.StreamWriter) -> None:
+    async def follow(self, writer: Writer) -> None:
         """Sends what is kept and what comes, until the console or the connection ends."""
         me = object()
         self._readers[me] = self._written - len(self._kept)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy.xenlab.agent import nbd, spec, xl
+from deploy.xenlab.agent import fields, nbd, spec, xl
 from deploy.xenlab.agent.console import Console
 from deploy.xenlab.agent.errors import AgentError
 from deploy.xenlab.agent.filters import Filters
@@ -99,6 +99,22 @@ class Domains:
     def expect(self, devices: spec.Devices) -> None:
         """Remembers what a domain is made of, over the agent's own restarts."""
         (KEPT / devices.uuid).write_text(devices.to_json())
+
+    async def filter_vif(self, identity: str, vif: dict[str, Any]) -> None:
+        """Changes an interface's locking: `device`, and any of `locked`, `ipv4`, `ipv6`, `disabled`."""
+        domain = self.one(identity)
+        devices = self.devices_of(identity)
+        number = fields.number(vif, "device", 0, 15)
+        known = json.loads(devices.to_json()) if devices else {"vifs": []}
+        for position, one in enumerate(known["vifs"]):
+            if one["device"] == number:
+                known["vifs"][position] = {**one, **vif}
+                # Checked anew, and kept for the next start of the agent, before the kernel is told.
+                changed = spec.devices_of(known)
+                self.expect(changed)
+                await self.hotplug.filter_anew(domain.domid, position, changed.vifs[position])
+                return
+        raise AgentError("no_such_interface", f"{identity} has no interface {number}")
 
     @asynccontextmanager
     async def arriving(self, devices: spec.Devices) -> AsyncIterator[None]:

@@ -9,6 +9,7 @@ to ask whether it is free (ARP with sender 0.0.0.0 is let through: it claims not
 from __future__ import annotations
 
 import ctypes
+import ipaddress
 from collections.abc import Iterable
 
 from deploy.xenlab.agent.errors import AgentError
@@ -19,8 +20,14 @@ LIBRARY = "libnftables.so.1"
 MANAGEMENT = "10.77.0.1-10.77.0.63"
 
 
-def locking(device: str, vif: Vif) -> str:
-    """Rules for a locked interface."""
+def rules_of(device: str, vif: Vif) -> str:
+    """Rules for an interface, in place of those it has."""
+    if vif.disabled:
+        return _ingress(device, [], [])
+    return _locking(device, vif) if vif.locked else clearing(device)
+
+
+def _locking(device: str, vif: Vif) -> str:
     own4 = _set(vif.ipv4)
     own6 = _set((link_local(vif.mac), *vif.ipv6))
     rules = [f"ether saddr != {vif.mac} drop"]
@@ -44,6 +51,10 @@ def locking(device: str, vif: Vif) -> str:
         "ip6 saddr :: icmpv6 type mld2-listener-report accept",
         f"ip6 saddr {own6} accept",
     ]
+    return _ingress(device, rules, six)
+
+
+def _ingress(device: str, rules: list[str], six: list[str]) -> str:
     return (
         f"{clearing(device)}table netdev {_table(device)} {{\n"
         f" chain six {{\n{_lines(six)} }}\n"
@@ -111,8 +122,6 @@ def _set(items: Iterable[str]) -> str:
 
 def _numbers(addresses: str) -> str:
     """A set of IPv6 addresses as numbers, as raw payload is compared."""
-    import ipaddress
-
     items = addresses.strip("{ }").split(", ")
     return _set(hex(int(ipaddress.IPv6Address(item))) for item in items)
 

@@ -45,6 +45,12 @@ class Hotplug:
         self._rules.apply(filters.shielding())
         await self._store.watch(BACKENDS, self._changed)
 
+    async def filter_anew(self, domid: int, position: int, vif: Vif) -> None:
+        """Changes what a running domain's interface may send, at once and without a gap."""
+        name = f"vif{domid}.{position}"
+        if links.exists(name):
+            self._rules.apply(filters.rules_of(name, vif))
+
     async def settled(self, domid: int, devices: Devices) -> None:
         """Waits until a new domain's devices are connected; raises AgentError `device_failed`."""
         kinds = {"vif": len(devices.vifs), "vbd": len(devices.disks)}
@@ -117,7 +123,7 @@ class Hotplug:
         vif = self._told_of(identity, await self._store.read(f"{base}/mac"))
         if not links.is_bridge(vif.bridge):
             raise AgentError("no_such_bridge", f"there is no bridge {vif.bridge}")
-        self._rules.apply(filters.locking(name, vif) if vif.locked else filters.clearing(name))
+        self._rules.apply(filters.rules_of(name, vif))
         links.add_port(vif.bridge, name)
         links.set_up(name, up=True)
         await self._store.write(f"{base}/hotplug-status", "connected")

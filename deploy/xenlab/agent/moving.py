@@ -57,27 +57,26 @@ class Moving:
             )
         await self._domains.left(domain, "migrated")
 
-    async def save(self, identity: str, name: str, keep_running: bool) -> dict[str, Any]:
-        """Writes a domain's memory to a file of this host; ends it unless `keep_running`."""
+    async def save(self, identity: str, file: Path, keep_running: bool) -> dict[str, Any]:
+        """Writes a domain's memory to a file or a disk; ends the domain unless `keep_running`."""
         domain = self._domains.one(identity)
         SAVED.mkdir(parents=True, exist_ok=True)
-        file = SAVED / name
         options = ["-c"] if keep_running else []
         async with self._domains.doing(domain, "save"):
             try:
                 await xl.run("save", *options, str(domain.domid), str(file), timeout=MOVE)
             except AgentError:
-                file.unlink(missing_ok=True)
+                if file.is_relative_to(SAVED):
+                    file.unlink(missing_ok=True)
                 raise
         if not keep_running:
             await self._domains.left(domain, "suspend")
         return {"path": str(file), "bytes": file.stat().st_size}
 
-    async def restore(self, devices: spec.Devices, name: str, paused: bool) -> dict[str, Any]:
+    async def restore(self, devices: spec.Devices, file: Path, paused: bool) -> dict[str, Any]:
         """A domain as it was saved, its disks attached as they were."""
-        file = SAVED / name
         if not file.exists():
-            raise AgentError("no_such_file", f"there is no saved state {name}")
+            raise AgentError("no_such_file", f"there is no saved state {file.name}")
         async with self._domains.arriving(devices):
             options = ["-p"] if paused else []
             await xl.run("restore", "-e", *options, str(file), timeout=MOVE)

@@ -11,7 +11,7 @@ from deploy.xenlab.agent.domains import Domains
 from deploy.xenlab.agent.errors import AgentError
 from deploy.xenlab.agent.guestvalues import GuestValues
 from deploy.xenlab.agent.hypervisor import Hypervisor
-from deploy.xenlab.agent.moving import Moving
+from deploy.xenlab.agent.moving import SAVED, Moving
 from deploy.xenlab.agent.xenstore import Xenstore
 
 VERSION = 1
@@ -116,14 +116,14 @@ class Requests:
     async def do_save(self, arguments: Arguments) -> Any:
         return await self._moving.save(
             fields.identity(arguments),
-            fields.plain_name(arguments, "path"),
+            _state_file(arguments),
             fields.boolean(arguments, "keep_running"),
         )
 
     async def do_restore(self, arguments: Arguments) -> Any:
         return await self._moving.restore(
             spec.devices_of(arguments),
-            fields.plain_name(arguments, "path"),
+            _state_file(arguments),
             fields.boolean(arguments, "paused"),
         )
 
@@ -136,6 +136,16 @@ class Requests:
 
     async def do_bridge_gone(self, arguments: Arguments) -> Any:
         links.remove_bridge(fields.bridge(arguments, "name"))
+        return {}
+
+    async def do_vif_filter(self, arguments: Arguments) -> Any:
+        """What is not given stays as it is."""
+        changed: Arguments = {
+            name: arguments[name]
+            for name in ("device", "locked", "ipv4", "ipv6", "disabled")
+            if name in arguments
+        }
+        await self._domains.filter_vif(fields.identity(arguments), changed)
         return {}
 
     async def do_stats(self, _: Arguments) -> Any:
@@ -152,3 +162,14 @@ class Requests:
         domain = self._domains.one(fields.identity(arguments))
         path = spec.path_below(arguments.get("path"))
         return {"value": await self._values.read(domain.domid, path)}
+
+
+def _state_file(arguments: Arguments) -> Path:
+    """Where a domain's memory lies: an attached disk (`vdi`), or a file of this host (`path`)."""
+    if "vdi" not in arguments:
+        return SAVED / fields.plain_name(arguments, "path")
+    vdi = fields.plain_name(arguments, "vdi")
+    for disk in nbd.attached():
+        if disk.export.vdi == vdi:
+            return Path(disk.path)
+    raise AgentError("disk_not_attached", f"disk {vdi} is not attached to this host")

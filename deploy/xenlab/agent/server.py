@@ -32,7 +32,7 @@ class Server:
         self._handle: Handle | None = None
         self._domains: Domains | None = None
 
-    async def start(self, handle: Handle, domains: Domains) -> asyncio.Server:
+    async def start(self, handle: Handle, domains: Domains | None) -> asyncio.Server:
         self._handle = handle
         self._domains = domains
         return await asyncio.start_server(self._serve, "0.0.0.0", PORT, limit=LINE)

@@ -26,7 +26,10 @@ class Disk:
 
 @dataclass(frozen=True)
 class Vif:
-    """`locked`: only `mac`, and only the addresses, may be a frame's source. `kbps`: kilobytes/s."""
+    """`locked`: only `mac`, and only the addresses, may be a frame's source. `kbps`: kilobytes/s.
+
+    `disabled`: nothing the guest sends passes.
+    """
 
     device: int
     mac: str
@@ -35,6 +38,7 @@ class Vif:
     ipv4: tuple[str, ...]
     ipv6: tuple[str, ...]
     kbps: int | None
+    disabled: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,7 @@ def _vif(value: object) -> Vif:
         ipv4=fields.addresses(value, "ipv4", 4),
         ipv6=fields.addresses(value, "ipv6", 6),
         kbps=fields.number(value, "kbps", 1, 100_000_000) if limited else None,
+        disabled=fields.boolean(value, "disabled"),
     )
 
 

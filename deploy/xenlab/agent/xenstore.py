@@ -80,6 +80,12 @@ class Xenstore:
         if self._watchers.pop(path, None) is not None:
             await self._call(UNWATCH, path.encode() + b"\0" + path.encode() + b"\0")
 
+    async def close(self) -> None:
+        self._task.cancel()
+        self._writer.close()
+        await asyncio.wait([self._task])
+        await self._writer.wait_closed()
+
     async def closed(self) -> None:
         """Waits until the connection ends, which it should not."""
         await asyncio.wait([self._task])

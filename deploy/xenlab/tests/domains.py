@@ -89,7 +89,11 @@ class Terminal:
         self._socket = connect(lab.plan, host, timeout=LIMIT)
         self._socket.sendall(json.dumps({"console": domain}).encode() + b"\n")
         self.seen = b""
-        self.wait_for('{"ok": true}\n')
+        try:
+            self.wait_for('{"ok": true}\n')
+        except BaseException:
+            self._socket.close()
+            raise
 
     def __enter__(self) -> Terminal:
         return self
@@ -128,6 +132,14 @@ def listens(lab: XenLab, port: int) -> bool:
         connection = socket.socket()
     with connection:
         return connection.connect_ex((GATEWAY, port)) == 0
+
+
+def runs(pid: int | None) -> bool:
+    """Whether a process runs; one that ended and was not yet buried does not."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except OSError:
+        return False
 
 
 def attach(agent: Agent, disk: str) -> None:

@@ -52,6 +52,7 @@ exec sleep 1000000
 SPOOF = """ip addr add 10.77.0.$1/24 dev eth0
 arping -U -c 2 -w 3 -I eth0 -s 10.77.0.$1 10.77.0.$1
 ping -c 2 -W 1 -I 10.77.0.$1 10.77.0.1
+echo 0 > /proc/sys/net/ipv6/conf/eth0/dad_transmits
 ip -6 addr add fd00::$1/64 dev eth0
 ping -6 -c 2 -W 1 -I fd00::$1 fd00::1
 ip link set eth0 down
@@ -72,8 +73,14 @@ APPLETS = (
 
 
 def make_boot_files(folder: Path, cache: Path) -> None:
-    """Writes `vmlinux`, `initramfs` and `version`; packages come from or go to `cache`."""
+    """Writes `vmlinux`, `initramfs` and `version`; packages come from or go to `cache`.
+
+    Does nothing when they are there.
+    """
     kernel = debian.newest("linux-image-cloud-amd64", r"linux-image-[0-9]\S*-cloud-amd64")
+    version = f"test guest {debian.versions([kernel])[kernel]}\n{INIT}{SPOOF}{BOOT}{APPLETS}"
+    if (folder / "version").exists() and (folder / "version").read_text() == version:
+        return
     release = kernel.removeprefix("linux-image-")
     unpacked = debian.unpacked(kernel, cache)
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,6 +100,4 @@ def make_boot_files(folder: Path, cache: Path) -> None:
             (root / name).write_text(text)
             (root / name).chmod(0o755)
         (folder / "initramfs").write_bytes(cpio.archive_of(root))
-    (folder / "version").write_text(
-        f"test guest {debian.versions([kernel])[kernel]}\n{INIT}{SPOOF}{BOOT}"
-    )
+    (folder / "version").write_text(version)
