@@ -114,6 +114,14 @@ relay: .installed-local ## The console relay of one pool: make relay ARGS="<pool
 lab: .installed-local ## The simulated pool alone: make lab ARGS="--hosts 8 --state lab.state"
 	$(BIN)/python -m deploy.lab $(ARGS)
 
+.PHONY: xen-lab
+xen-lab: .installed-local ## Two emulated machines with real Xen (root, Debian 12): make xen-lab ARGS="--hosts 3"
+	@$(BIN)/python -m deploy.xenlab $(ARGS) up
+
+.PHONY: xen-lab-down
+xen-lab-down: .installed-local ## Stop these machines and leave nothing of them
+	@$(BIN)/python -m deploy.xenlab $(ARGS) down
+
 # measures -----------------------------------------------------------------------------------------------
 
 .PHONY: replay

@@ -44,6 +44,11 @@ class Hotplug:
     async def start(self) -> None:
         self._rules.apply(filters.shielding())
         await self._store.watch(BACKENDS, self._changed)
+        # What came while no agent ran.
+        for kind in ("vif", "vbd"):
+            for domid in await self._store.names(f"{BACKENDS}/{kind}"):
+                for device in await self._store.names(f"{BACKENDS}/{kind}/{domid}"):
+                    self._changed(f"{BACKENDS}/{kind}/{domid}/{device}/state")
 
     async def filter_anew(self, domid: int, position: int, vif: Vif) -> None:
         """Changes what a running domain's interface may send, at once and without a gap."""

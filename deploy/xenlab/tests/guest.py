@@ -54,7 +54,11 @@ arping -U -c 2 -w 3 -I eth0 -s 10.77.0.$1 10.77.0.$1
 ping -c 2 -W 1 -I 10.77.0.$1 10.77.0.1
 echo 0 > /proc/sys/net/ipv6/conf/eth0/dad_transmits
 ip -6 addr add fd00::$1/64 dev eth0
-ping -6 -c 2 -W 1 -I fd00::$1 fd00::1
+# Only usable once the kernel has looked whether it is free.
+for try in 1 2 3; do
+    sleep 1
+    ping -6 -c 1 -W 1 -I fd00::$1 fd00::1
+done
 ip link set eth0 down
 ip link set eth0 address 00:16:3e:66:66:${1#2}
 ip link set eth0 up

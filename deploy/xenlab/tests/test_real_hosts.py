@@ -68,7 +68,7 @@ def test_a_domain_moves_live_with_its_disk_and_keeps_its_boot_id(
             assert agent.call("hello")["disks"] == []
 
 
-def test_values_pass_between_guest_and_host_and_a_guest_that_ends_is_cleared_away(
+def test_values_pass_between_guest_and_host_also_through_an_agent_that_starts_anew(
     xen_lab: XenLab,
 ) -> None:
     host = xen_lab.plan.hosts[0]
@@ -89,6 +89,14 @@ def test_values_pass_between_guest_and_host_and_a_guest_that_ends_is_cleared_awa
         # A late reader sees the past.
         with Terminal(xen_lab, host, guest.uuid) as terminal:
             terminal.wait_for("GUEST-UP")
+        known = agent.call("hello")
+        agent.call("restart")
+        with pytest.raises(OSError, match="closed"):
+            list(iter(agent.event, None))
+    assert await_agent(xen_lab.machines[0]) == known
+    with Agent(xen_lab.plan, host, timeout=LIMIT) as agent:
+        agent.call("hello")
+        with Terminal(xen_lab, host, guest.uuid) as terminal:
             terminal.type("off")
         ended = {"event": "domain", "uuid": guest.uuid, "state": "ended", "reason": "poweroff"}
         while agent.event() != ended:
