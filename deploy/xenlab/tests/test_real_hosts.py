@@ -11,6 +11,7 @@ import pytest
 
 from deploy.xenlab import namespace
 from deploy.xenlab.client import Agent
+from deploy.xenlab.commands import run
 from deploy.xenlab.errors import XenlabError
 from deploy.xenlab.lab import XenLab, await_agent
 from deploy.xenlab.plan import plan
@@ -137,6 +138,33 @@ def test_a_locked_interface_lets_no_frame_with_anothers_address_through(xen_lab:
     # What the free one got through proves that both tried.
     assert claims(233, 0x33) == {"arp": True, "ipv4": True, "ipv6": True, "mac": True}
     assert claims(222, 0x22) == {"arp": False, "ipv4": False, "ipv6": False, "mac": False}
+
+
+def test_a_network_with_a_vlan_reaches_over_the_trunk_and_no_other_network(xen_lab: XenLab) -> None:
+    host = xen_lab.plan.hosts[0]
+    guest = Guest(xen_lab, 106, bridge="net7", subnet="10.78.0")
+    ip = ["ip", "-n", xen_lab.plan.namespace]
+    run(
+        [*ip, "link", "add", "link", "lab0", "name", "lab0.7", "type", "vlan", "id", "7"],
+        timeout=20,
+    )
+    run([*ip, "addr", "add", "10.78.0.1/24", "dev", "lab0"], timeout=20)
+    try:
+        with Agent(xen_lab.plan, host, timeout=LIMIT) as agent:
+            agent.call("bridge", name="net7", vlan=7)
+            guest.create(agent)
+            with Terminal(xen_lab, host, guest.uuid) as terminal:
+                terminal.wait_for("GUEST-UP")
+            with pytest.raises(OSError, match="route|timed out"):
+                guest.boot_id()
+            run([*ip, "addr", "del", "10.78.0.1/24", "dev", "lab0"], timeout=20)
+            run([*ip, "addr", "add", "10.78.0.1/24", "dev", "lab0.7"], timeout=20)
+            run([*ip, "link", "set", "lab0.7", "up"], timeout=20)
+            assert len(guest.boot_id()) == 36
+            agent.call("destroy", uuid=guest.uuid)
+            agent.call("bridge_gone", name="net7")
+    finally:
+        run([*ip, "link", "del", "lab0.7"], timeout=20)
 
 
 def test_a_disk_outlives_its_server(xen_lab: XenLab, tmp_path: Path) -> None:
