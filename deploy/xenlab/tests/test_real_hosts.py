@@ -155,7 +155,7 @@ def test_a_network_with_a_vlan_reaches_over_the_trunk_and_no_other_network(xen_l
             guest.create(agent)
             with Terminal(xen_lab, host, guest.uuid) as terminal:
                 terminal.wait_for("GUEST-UP")
-            with pytest.raises(OSError, match="route|timed out"):
+            with pytest.raises(OSError, match=r"route|timed out"):
                 guest.boot_id()
             run([*ip, "addr", "del", "10.78.0.1/24", "dev", "lab0"], timeout=20)
             run([*ip, "addr", "add", "10.78.0.1/24", "dev", "lab0.7"], timeout=20)
