@@ -72,6 +72,9 @@ def clearing(device: str) -> str:
 def shielding() -> str:
     """Rules that keep every guest, locked or not, from the lab's own machinery."""
     refused = [
+        # On the trunk a guest's own tag would put its frames into another network.
+        'iifname "vif*" ether type vlan drop',
+        'iifname "vif*" ether type 0x88a8 drop',
         'iifname "vif*" ip daddr ' + MANAGEMENT + " tcp flags & (syn | ack) == syn drop",
         'iifname "vif*" ether type arp arp saddr ip ' + MANAGEMENT + " drop",
         'iifname "vif*" ip saddr ' + MANAGEMENT + " drop",

@@ -15,6 +15,8 @@ from deploy.xenlab.agent.xenstore import Xenstore
 FOLLOWED = ("vm-data", "attr", "data", "control")
 # Seconds between two looks at what one guest changed.
 PACE = 0.05
+# Untold changes of one guest; more than xenstored's quota lets stand, so only a flood loses some.
+MOST_CHANGES = 2048
 
 
 class GuestValues:
@@ -53,6 +55,8 @@ class GuestValues:
         home = f"/local/domain/{domid}/"
 
         def note(path: str) -> None:
+            if len(changed) >= MOST_CHANGES:
+                return
             changed[path.removeprefix(home)] = None
             news.set()
 
@@ -78,7 +82,11 @@ class GuestValues:
                 del changed[path]
                 value = await self.read(domid, path)
                 if path not in FOLLOWED and seen.get(path) != value:
-                    seen[path] = value
+                    # Names that come and go must not fill dom0's memory.
+                    if value is None:
+                        del seen[path]
+                    else:
+                        seen[path] = value
                     self._tell(
                         {"event": "xenstore", "uuid": identity, "path": path, "value": value}
                     )

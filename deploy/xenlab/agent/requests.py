@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class Requests:
         host = self._hypervisor.host()
         return {
             "version": VERSION,
+            "pid": os.getpid(),
             "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
             "memory": host.memory_total,
             "memory_free": host.memory_free,
@@ -65,7 +66,7 @@ class Requests:
     async def do_restart(self, _: Arguments) -> Any:
         """Ends the agent; dom0's init starts it anew. Domains do not notice."""
         report("asked to start anew")
-        asyncio.get_running_loop().call_later(0.1, sys.exit, 0)
+        asyncio.get_running_loop().call_later(0.1, os._exit, 0)
         return {}
 
     async def do_disk_attach(self, arguments: Arguments) -> Any:

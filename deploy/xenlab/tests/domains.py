@@ -31,13 +31,15 @@ class Guest:
     number: int
     locked: bool = True
     disk: str = ""
+    bridge: str = "xenbr0"
+    subnet: str = "10.77.0"
 
     def __post_init__(self) -> None:
         self.uuid = str(uuid.uuid4())
 
     @property
     def address(self) -> str:
-        return f"10.77.0.{self.number}"
+        return f"{self.subnet}.{self.number}"
 
     @property
     def mac(self) -> str:
@@ -45,7 +47,7 @@ class Guest:
 
     @property
     def devices(self) -> dict[str, Any]:
-        vif = {"device": 0, "mac": self.mac, "bridge": "xenbr0", "locked": self.locked}
+        vif = {"device": 0, "mac": self.mac, "bridge": self.bridge, "locked": self.locked}
         disks = [{"device": 0, "vdi": self.disk, "read_only": False}] if self.disk else []
         return {
             "uuid": self.uuid,

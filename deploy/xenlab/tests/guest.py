@@ -1,7 +1,7 @@
 """Boot files of a small guest for tests: Debian's cloud kernel, busybox, and nothing of a container.
 
 It serves HTTP: `/cgi-bin/boot` answers with its boot id. It writes `vm-data/up` to xenstore. On its console it
-says `GUEST-UP`, then answers each line with `GUEST-HEARD` and the line; `off`, `write` and `spoof NUMBER` do what they say.
+says `GUEST-UP`, then answers each line with `GUEST-HEARD` and the line; `off`, `write`, `get ADDRESS` and `spoof NUMBER` do what they say.
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ while read -r line; do
     echo "GUEST-HEARD $line"
     case $line in
     off) poweroff -f ;;
+    get*)
+        wget -q -T 20 -O /dev/null http://${line#get }/cgi-bin/boot
+        echo "GUEST-GOT $?"
+        ;;
     write)
         echo wrote | dd of=/dev/xvda bs=4096 seek=1 conv=notrunc,fsync 2>/dev/null
         echo "GUEST-WROTE $?"
@@ -72,7 +76,7 @@ cat /proc/sys/kernel/random/boot_id
 """
 APPLETS = (
     *("sh", "mount", "insmod", "ip", "httpd", "cat", "usleep", "sleep", "head", "poweroff"),
-    *("arping", "ping", "dd"),
+    *("arping", "ping", "dd", "wget"),
 )
 
 
