@@ -35,6 +35,12 @@ test: .installed-dev ## Everything that CI checks: format, lint, types, contract
 
 # demonstration ------------------------------------------------------------------------------------------
 
+.PHONY: demo-xen
+demo-xen: .installed-local ## The same on real Xen, in two emulated machines (root, Debian 12): its containers really run
+	@test -e deploy/guest/out/version || $(MAKE) guest
+	@$(MAKE) xen-lab
+	@DEMO_BEGAN=$(BEGAN) exec $(BIN)/python -m deploy.demo --folder .demo-xen --xen .xenlab up
+
 .PHONY: demo-reset
 demo-reset: .installed-local ## Forget the demonstration's data and logins
 	@$(BIN)/python -m deploy.demo reset

@@ -17,6 +17,9 @@ from deploy.demo.supervisor import GaveUp, Stopped, Supervisor
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.demo", description=__doc__)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where everything is kept")
+    parser.add_argument(
+        "--xen", type=Path, help="run on real Xen: the folder of hosts that `make xen-lab` started"
+    )
     parser.add_argument("action", choices=["up", "reset", "manage"])
     parser.add_argument("rest", nargs=argparse.REMAINDER)
     given = parser.parse_args(arguments)
@@ -25,7 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
         return manage(place, console, given.rest)
     try:
         with place.locked():
-            return reset(place, console) if given.action == "reset" else up(place, console)
+            if given.action == "reset":
+                return reset(place, console)
+            return up(place, console, given.xen.resolve() if given.xen is not None else None)
     except InUse as holder:
         console.complain(
             f"a demonstration runs here already (process {holder}): stop it with Ctrl-C first"
@@ -33,13 +38,16 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def up(place: Place, console: Console) -> int:
-    """Everything, until someone stops it. 0 after a stop that was asked for."""
+def up(place: Place, console: Console, xen: Path | None = None) -> int:
+    """Everything, until someone stops it, on the hosts in the folder `xen` if it is given.
+
+    0 after a stop that was asked for.
+    """
     # The Makefile gives the moment it was called, so that the figures cover the installation too.
     began = float(os.environ.get("DEMO_BEGAN") or time.time())
     try:
         with place.sockets() as sockets, Supervisor(console) as supervisor:
-            demonstration = Demonstration(place, supervisor, sockets)
+            demonstration = Demonstration(place, supervisor, sockets, xen)
             address = demonstration.raise_page()
             console.note(f"the page is up after {time.time() - began:.1f} s: {address}")
             demonstration.furnish()

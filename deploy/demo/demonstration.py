@@ -27,11 +27,14 @@ class Demonstration:
     pool that the environment names.
     """
 
-    def __init__(self, place: Place, supervisor: Supervisor, sockets: Path) -> None:
+    def __init__(
+        self, place: Place, supervisor: Supervisor, sockets: Path, xen: Path | None = None
+    ) -> None:
         self._began = datetime.now(UTC)
         self._place = place
         self._supervisor = supervisor
         self._has_lab = "XAPI_URL" not in os.environ
+        self._xen = xen
         self._listener = place.listener("web", processes.WEB_ADDRESS, 8000)
         self._ports = place.ports(
             {
@@ -63,6 +66,8 @@ class Demonstration:
             *processes.of_the_pool(self.environment["DEMO_POOL"]),
         ):
             start(child)
+        if self._xen is not None:
+            start(processes.ways(self._xen))
         page = f"{self.address}/console/"
         self._supervisor.wait_until(partial(answers, page), "the page", seconds=60)
         return self.address
@@ -98,12 +103,15 @@ class Demonstration:
                     state=str(self._place.path("lab.state")),
                     info=str(self._place.path("lab.json")),
                     password_file=str(self._place.path("lab-password")),
+                    xen=self._xen,
                 )
             )
         if self._redis is not None:
             self._redis.prepare()
             supervisor.start(processes.server(self._redis))
-        supervisor.start(processes.registry(port=self._ports["registry"]))
+        supervisor.start(
+            processes.registry(port=self._ports["registry"], real=self._xen is not None)
+        )
         return finish
 
     def _await_servers(self, make_cluster: Callable[[float], None] | None) -> None:
@@ -127,11 +135,12 @@ class Demonstration:
         prepare({**os.environ}, OPERATOR, self._place.secret("operator-password"))
 
     def _furnish(self) -> None:
-        from deploy.demo.furnish import furnish
+        from deploy.demo.furnish import PARTIES, furnish, parties_on_xen
 
         registry = f"{processes.WEB_ADDRESS}:{self._ports['registry']}"
         lab = self._place.path("lab.json") if self._has_lab else None
-        furnish(self._place, registry, lab, self._began)
+        parties = parties_on_xen() if self._xen is not None else PARTIES
+        furnish(self._place, registry, lab, self._began, parties)
 
     # -------------------------------------------------------------------------------- what they are told
 
@@ -160,7 +169,9 @@ class Demonstration:
             told |= {
                 "XAPI_URL": f"https://{processes.LAB_COORDINATOR}:{self._ports['lab']}",
                 "LAB_CONTROL": f"http://{processes.WEB_ADDRESS}:{self._ports['control']}",
-                "DEMO_NETWORK_DEVICE": processes.LAB_NETWORK_DEVICE,
+                "DEMO_NETWORK_DEVICE": (
+                    processes.LAB_NETWORK_DEVICE if self._xen is None else processes.XEN_DEVICE
+                ),
                 "XAPI_USERNAME": "root",
                 "XAPI_PASSWORD_FILE": str(place.path("lab-password")),
             }

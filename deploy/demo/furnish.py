@@ -7,8 +7,8 @@ stays deleted, since a container is asked for with the same idempotency key each
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ LIMITS = {
     "disk_bytes": 32 * GIB,
 }
 # Name in the catalogue → what its tag is.
-IMAGES = {"web": "1.0", "worker": "2.1"}
+TAGS = {"web": "1.0", "worker": "2.1", "nginx": "latest", "redis": "latest"}
 TOKEN_LIFE = timedelta(days=90)
 # Seconds.
 PATIENCE = 60.0
@@ -91,23 +91,43 @@ PARTIES = (
 )
 
 
-def furnish(place: Place, registry: str, lab: Path | None, since: datetime) -> None:
+# Emulated hosts have a gigabyte for them all.
+_SMALL = Sizes(1, 128 * MIB, 256 * MIB)
+
+
+def parties_on_xen() -> tuple[Party, ...]:
+    """The same tenants, with less that really runs."""
+    wishes = {
+        "harbor": (Wish("front", "nginx", sizes=_SMALL), Wish("cargo", "redis", sizes=_SMALL)),
+        "mill": (Wish("shop", "nginx", sizes=_SMALL),),
+    }
+    return tuple(replace(party, wishes=wishes[party.slug]) for party in PARTIES)
+
+
+def furnish(
+    place: Place,
+    registry: str,
+    lab: Path | None,
+    since: datetime,
+    parties: Sequence[Party] = PARTIES,
+) -> None:
     """`lab`: what the lab says of itself. On a pool that is not ours nothing is started or switched.
 
     What the mirror held before `since` is of another start, and not believed.
 
     What the welcome tells is left in the place as "furnished".
     """
-    tenants = {party.slug: _ensure_tenant(place, party) for party in PARTIES}
-    images = {name: _ensure_image(name, registry, tag) for name, tag in IMAGES.items()}
-    token = _ensure_token(place, tenants[PARTIES[0].slug], PARTIES[0].owner)
+    tenants = {party.slug: _ensure_tenant(place, party) for party in parties}
+    wanted = dict.fromkeys(wish.image for party in parties for wish in party.wishes)
+    images = {name: _ensure_image(name, registry, TAGS[name]) for name in wanted}
+    token = _ensure_token(place, tenants[parties[0].slug], parties[0].owner)
     _await_that(lambda: Pool.objects.filter(mirrored_at__gte=since).exists())
     if lab is not None:
-        _start_everything(tenants, images, lab)
+        _start_everything(tenants, images, lab, parties)
     seen = list(map(observe, containers()))
     furnished = {
         "token": token,
-        "image": str(images["web"].pk),
+        "image": str(next(iter(images.values())).pk),
         "running": sum(map(_is_running, seen)),
         "missing": [f"{one.container.tenant.slug}/{one.container.name}" for one in _missing()],
         "host": _busy_host(seen),
@@ -116,12 +136,15 @@ def furnish(place: Place, registry: str, lab: Path | None, since: datetime) -> N
 
 
 def _start_everything(
-    tenants: Mapping[str, Tenant], images: Mapping[str, Image], lab: Path
+    tenants: Mapping[str, Tenant],
+    images: Mapping[str, Image],
+    lab: Path,
+    parties: Sequence[Party],
 ) -> None:
     if not _await_that(lambda: all(map(_is_imported, images.values()))):
         print("the images are not imported yet: the images worker's lines say why", flush=True)
         return
-    for party in PARTIES:
+    for party in parties:
         _ask_for_containers(tenants[party.slug], party, images)
     _set_power_switches(json.loads(lab.read_text(encoding="utf-8")))
     _await_that(lambda: not _missing())

@@ -10,6 +10,9 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
+
+from deploy.xenlab.plan import plan
 
 # uvicorn's and Celery's own words are for when something is wrong.
 _QUIET = "WARNING"
@@ -88,6 +91,12 @@ def worker(queue: str, concurrency: int) -> None:
 
 def beat(schedule: str) -> None:
     _celery("beat", "--loglevel", _QUIET, "--schedule", schedule, "--pidfile=")
+
+
+def ways(xen: Path, name: str) -> None:
+    from deploy.demo.ways import keep_open
+
+    keep_open(plan(xen, name=name))
 
 
 def _celery(*words: str) -> None:

@@ -9,17 +9,22 @@ from deploy.demo import ours
 from deploy.demo.place import ROOT
 from deploy.demo.supervisor import Child
 from deploy.local.service import Service
+from deploy.xenlab.plan import plan
 
 LAB_POOL = "lab"
 LAB_HOSTS = 4
 LAB_COORDINATOR = "127.0.64.1"
 # Of the lab's hosts; eth0 is for management.
 LAB_NETWORK_DEVICE = "eth1"
+# An emulated host has one interface, for everything.
+XEN_DEVICE = "eth0"
+XEN_NAME = "lab"
 WEB_ADDRESS = "127.0.0.1"
 # The device at which a VM of ours has the disk that says what it runs (worker/machines.py).
 CONFIG_DISK = 1
 # Stages: what stands on something else is stopped before it.
 _SERVERS, _LAB, _OURS = 0, 1, 2
+_SIMULATED = ("--config-disk", str(CONFIG_DISK), "--sample-guests")
 
 
 def server(service: Service) -> Child:
@@ -41,18 +46,29 @@ def preparation(service: Service) -> Child:
 
 
 def lab(
-    *, port: int, control_port: int, bmc_port: int, state: str, info: str, password_file: str
+    *,
+    port: int,
+    control_port: int,
+    bmc_port: int,
+    state: str,
+    info: str,
+    password_file: str,
+    xen: Path | None = None,
 ) -> Child:
-    """The pool of simulated hosts; prints a line that starts with "ready" when it serves."""
+    """The pool of hosts, simulated ones unless `xen` is the folder of emulated machines.
+
+    It prints a line that starts with "ready" when it serves.
+    """
+    hosts = LAB_HOSTS if xen is None else len(plan(xen, name=XEN_NAME).hosts)
     return Child(
         name="lab",
         argv=[
-            *(sys.executable, "-u", "-m", "deploy.lab", "--hosts", str(LAB_HOSTS)),
+            *(sys.executable, "-u", "-m", "deploy.lab", "--hosts", str(hosts)),
             *("--port", str(port), "--control-port", str(control_port)),
             # The same at each start: controllers that were set for hosts have to stay good.
             *("--bmc-port", str(bmc_port)),
             *("--state", state, "--info", info, "--password-file", password_file),
-            *("--config-disk", str(CONFIG_DISK), "--sample-guests"),
+            *(_SIMULATED if xen is None else _on(xen)),
         ],
         cwd=str(ROOT),
         stage=_LAB,
@@ -60,15 +76,25 @@ def lab(
     )
 
 
-def registry(*, port: int) -> Child:
-    """The OCI registry with the lab's two images."""
+def _on(xen: Path) -> tuple[str, ...]:
+    return ("--backend", "xl", "--xenlab", str(xen), "--xenlab-name", XEN_NAME)
+
+
+def registry(*, port: int, real: bool = False) -> Child:
+    """The OCI registry with the lab's two images; `real` ones hold programs of Debian's instead."""
+    images = ("--debian", "nginx", "--debian", "redis") if real else ()
     return Child(
         name="registry",
-        argv=[sys.executable, "-u", "-m", "deploy.lab.registry", "--port", str(port)],
+        argv=[sys.executable, "-u", "-m", "deploy.lab.registry", "--port", str(port), *images],
         cwd=str(ROOT),
         stage=_LAB,
         quiet=True,
     )
+
+
+def ways(xen: Path) -> Child:
+    """From this machine to what containers serve on their tenants' networks."""
+    return _ours("ways", partial(ours.ways, xen, XEN_NAME))
 
 
 def web(listener: int) -> Child:

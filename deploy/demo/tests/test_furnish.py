@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from deploy.demo import furnish as furnishing
-from deploy.demo.furnish import IMAGES, PARTIES, furnish
+from deploy.demo.furnish import PARTIES, furnish
 from deploy.demo.place import Place
 from deploy.demo.schema import ensure_user
 from deploy.demo.welcome import welcome
@@ -22,6 +22,8 @@ from tenants.models import ApiToken, Quota, Tenant, User
 from tenants.selectors import find_token
 
 pytestmark = pytest.mark.django_db
+
+IMAGES = {wish.image for party in PARTIES for wish in party.wishes}
 
 
 @pytest.fixture(autouse=True)

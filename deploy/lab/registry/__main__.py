@@ -12,9 +12,10 @@ import signal
 import sys
 from pathlib import Path
 
+from deploy.lab.registry import debian_images
 from deploy.lab.registry.access import Access
 from deploy.lab.registry.app import Registry
-from deploy.lab.registry.build import demonstration
+from deploy.lab.registry.build import Store, demonstration
 from deploy.lab.registry.server import serving
 
 
@@ -24,7 +25,7 @@ def main() -> int:
     stops = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, stops)
     try:
-        registry = Registry(demonstration(), _access(options))
+        registry = Registry(_store(options), _access(options))
         with serving(
             registry, address=options.address, port=options.port, certificate=options.certificate
         ) as authority:
@@ -47,7 +48,22 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         "--auth", choices=("token", "basic"), default="token", help="how the password is asked for"
     )
     parser.add_argument("--certificate", type=Path, help="PEM with key and certificate: serve TLS")
+    parser.add_argument(
+        "--debian",
+        action="append",
+        choices=debian_images.NAMES,
+        help="instead of the two: a program of Debian's; as often as there shall be images",
+    )
     return parser.parse_args(arguments)
+
+
+def _store(options: argparse.Namespace) -> Store:
+    if not options.debian:
+        return demonstration()
+    store = Store()
+    for name in options.debian:
+        store.add_layout(name, debian_images.make(name), tag=debian_images.TAG)
+    return store
 
 
 def _access(options: argparse.Namespace) -> Access:

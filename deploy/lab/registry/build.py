@@ -47,6 +47,16 @@ class Store:
             self.manifests[repository, name] = (media_type, data)
         return {"mediaType": media_type, "digest": digest, "size": len(data)}
 
+    def add_layout(self, repository: str, layout: Path, *, tag: str) -> None:
+        """The one image of an OCI layout (image-layout.md), under `tag`."""
+        index = json.loads((layout / "index.json").read_bytes())
+        (found,) = index["manifests"]
+        for blob in (layout / "blobs").glob("*/*"):
+            self.add_blob(blob.read_bytes())
+        manifest = self.blobs[found["digest"]]
+        for name in (found["digest"], tag):
+            self.manifests[repository, name] = (found["mediaType"], manifest)
+
     def tags(self, repository: str) -> list[str]:
         return sorted(
             name for owner, name in self.manifests if owner == repository and ":" not in name
