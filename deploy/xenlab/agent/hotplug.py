@@ -26,6 +26,8 @@ BACKENDS = "/local/domain/0/backend"
 _BACKEND = re.compile(rf"{BACKENDS}/(vif|vbd)/(\d+)/(\d+)/(?:state|hotplug-status|params)")
 INIT_WAIT = "2"
 SETTLED = 30.0
+INTERFACE = 10.0
+PACE = 0.01
 
 
 class Hotplug:
@@ -120,10 +122,16 @@ class Hotplug:
 
     async def _vif(self, base: str, domid: str, device: str) -> None:
         name = f"vif{domid}.{device}"
-        if await self._store.read_or(f"{base}/state") != INIT_WAIT or not links.exists(name):
+        if await self._store.read_or(f"{base}/state") != INIT_WAIT:
             return
         if await self._store.read_or(f"{base}/hotplug-status"):
             return
+        # netback tells its state before it makes the interface, and nothing tells that it did.
+        until = asyncio.get_running_loop().time() + INTERFACE
+        while not links.exists(name):
+            if asyncio.get_running_loop().time() > until:
+                raise AgentError("device_failed", f"the kernel made no {name}")
+            await asyncio.sleep(PACE)
         identity = (await self._store.read(f"/local/domain/{domid}/vm")).rpartition("/")[2]
         vif = self._told_of(identity, await self._store.read(f"{base}/mac"))
         if not links.is_bridge(vif.bridge):
