@@ -26,7 +26,7 @@ fi
 cd "$source"
 export KBUILD_BUILD_TIMESTAMP=2000-01-01 KBUILD_BUILD_USER=bulkhead KBUILD_BUILD_HOST=bulkhead
 make -s tinyconfig
-scripts/kconfig/merge_config.sh -m .config "$here/guest.config" >/dev/null
+scripts/kconfig/merge_config.sh -m .config "$here/guest.config" &>/dev/null
 make -s olddefconfig
 # What was asked for and did not come depends on something that is not set.
 wanting=$(sed -n 's/^\(CONFIG_[A-Z0-9_]*=y\)$/\1/p' "$here/guest.config" | grep -vxFf .config || true)
