@@ -36,6 +36,8 @@ def subject(alarm: Alarm) -> Subject | None:
     if code == "ledger-wrong":
         what, _, rest = about.partition(":")
         return _one(what, rest.partition(".")[0])
+    if code == "network-full":  # of a range, a pool's tags or a tenant's subnet
+        return Subject("The pools", reverse("console:pools"))
     return _one(_KINDS.get(code, ""), about)
 
 
