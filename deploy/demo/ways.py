@@ -40,7 +40,7 @@ async def _keep_open(lab: LabPlan) -> None:
     edge = Edge(lab)
     open_ways: dict[str, asyncio.Server] = {}
     while True:
-        segments, addresses = await asyncio.to_thread(_what_there_is)
+        segments, addresses = await asyncio.to_thread(_look)
         for tag, gateway in segments.items():
             await asyncio.to_thread(edge.join, tag, gateway)
         for address in addresses - open_ways.keys():
@@ -50,9 +50,13 @@ async def _keep_open(lab: LabPlan) -> None:
         await asyncio.sleep(LOOK_EVERY)
 
 
+def _look() -> tuple[dict[int, IPv4Interface], set[str]]:
+    close_old_connections()
+    return _what_there_is()
+
+
 def _what_there_is() -> tuple[dict[int, IPv4Interface], set[str]]:
     """Tags with their networks' gateways, and the addresses of what lives."""
-    close_old_connections()
     segments = Segment.objects.all().living().select_related("network")
     gateways = {one.tag: _gateway(one) for one in segments}
     living = Instance.objects.all().living().exclude(ip=None)
