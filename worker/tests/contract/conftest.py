@@ -4,6 +4,7 @@
     XAPI_USERNAME                 default root
     XAPI_PASSWORD[_FILE]
     XAPI_FINGERPRINT              SHA-256 of the master's certificate, "AB:CD:…"
+    XAPI_SOON                     seconds that one thing may take, default 20; emulated hosts need more
     XAPI_DESTRUCTIVE=1            also what disturbs others: disabling a host, another master
 
 On a real pool only objects that a test made are touched, and they are removed.
@@ -41,7 +42,7 @@ LAB_RATE = 50.0
 """Lab seconds per second: a guest boots in the blink of an eye, a timeout of ours stays ours."""
 
 MIB = 1024 * 1024
-SOON = timedelta(seconds=20)
+SOON = timedelta(seconds=float(os.environ.get("XAPI_SOON", "20")))
 
 
 @dataclass
