@@ -64,6 +64,7 @@ class FakeHost:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.refuses: dict[str, str] = {}
         """Request → the code that it is refused with, once."""
+        self.is_on = False
         self.obeys = True
         """Whether guests shut down when they are asked to."""
         self._server: asyncio.Server | None = None
@@ -71,11 +72,13 @@ class FakeHost:
         self._connections: set[asyncio.StreamWriter] = set()
 
     async def boot(self) -> None:
+        self.is_on = True
         self._server = await asyncio.start_server(self._serve, self.address, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def die(self) -> None:
         """Lose power: nothing is said to anybody."""
+        self.is_on = False
         if self._server is not None:
             self._server.close()
         for writer in list(self._connections):
@@ -85,6 +88,11 @@ class FakeHost:
         self.disks.clear()
         self.domains.clear()
         self._hearers.clear()
+
+    def vanish(self) -> None:
+        """The machine is killed: connections stay, and nobody is there."""
+        self.is_on = False
+        self.domains.clear()
 
     def lose_connections(self) -> None:
         """The agent starts again; domains run on."""
@@ -308,6 +316,11 @@ class FakeXen:
         net = f"127.{65 + os.getpid() % 150}.{250 - next(_labs) % 50}"
         self.net = net
         self.nbd_port = 0
+        self.cuts: list[int] = []
+        """Hosts whose power was cut, each time."""
+        self.off_at_once = threading.Event()
+        """While it is not set, cutting the power of a host takes its time."""
+        self.off_at_once.set()
         self.memories: dict[str, FakeDomain] = {}
         """What a domain was when its memory was written to a disk."""
         self.tasks: set[asyncio.Task[None]] = set()
@@ -381,7 +394,12 @@ class FakeXen:
         return listening, Place(f"{self.net}.99", self.nbd_port)
 
     def cut_power(self, number: int) -> None:
+        self.cuts.append(number)
         self.wait(self.all[number - 1].die())
+        self.off_at_once.wait(LIMIT)
 
     def give_power(self, number: int) -> None:
         self.wait(self.all[number - 1].boot())
+
+    def is_on(self, number: int) -> bool:
+        return self.all[number - 1].is_on

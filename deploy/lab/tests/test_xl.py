@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from deploy.lab.testing import running_lab
 from deploy.lab.tests.fake_xen import FakeXen
 from deploy.lab.tests.nbd_client import NbdClient
 from deploy.lab.tests.vms import Vms, error_of, vms_of
+from deploy.lab.xl import link
 from deploy.lab.xl.backend import XlBackend
 from deploy.lab.xl.boot import Boot
 
@@ -51,9 +53,9 @@ def xen(_pool: tuple[Vms, FakeXen]) -> FakeXen:
     return xen
 
 
-def until(condition: Callable[[], Any]) -> Any:
+def until(condition: Callable[[], Any], limit: float = LIMIT) -> Any:
     """What the condition answers, once that is something."""
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + limit
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.01)
@@ -71,6 +73,10 @@ def with_disk(vms: Vms, host: str) -> tuple[str, str, str]:
     vms.give_disk(vm, vdi)
     vms.api.VM.start_on(vm, vms.hosts[host], False, False)
     return vm, uuid_of(vms, vm), str(vms.api.VDI.get_uuid(vdi))
+
+
+def until_up(vms: Vms, vm: str) -> None:
+    until(lambda: vms.api.VM_guest_metrics.get_other(vms.api.VM.get_guest_metrics(vm)))
 
 
 def content(vms: Vms, vdi: str, length: int) -> bytes:
@@ -193,6 +199,24 @@ def test_what_a_guest_writes_into_xenstore_is_seen_through_the_api(vms: Vms, xen
     until(lambda: "vm-data/exit" not in vms.api.VM.get_xenstore_data(vm))
 
 
+def test_a_guest_is_not_said_to_be_up_before_all_is_known_that_it_can_do(
+    vms: Vms, xen: FakeXen
+) -> None:
+    vm = vms.vm()
+    vms.api.VM.start_on(vm, vms.hosts["h1"], True, False)
+    seen: list[dict[str, str]] = []
+
+    def watch(row: Any, change: str) -> None:
+        if row.cls == "VM_guest_metrics" and row.fields["PV_drivers_detected"]:
+            seen.append(dict(row.fields["other"]))
+
+    vms.lab.do(lambda lab: lab.db.watchers.append(watch))
+    vms.api.VM.unpause(vm)
+    until(lambda: seen)
+    vms.lab.do(lambda lab: lab.db.watchers.remove(watch))
+    assert {"feature-poweroff", "feature-reboot", "feature-suspend"} <= seen[0].keys()
+
+
 def test_the_console_passes_bytes_both_ways(vms: Vms, xen: FakeXen) -> None:
     vm = vms.started("h1")
     host, _, port = vms.lab.urls[0].removeprefix("http://").partition(":")
@@ -214,7 +238,7 @@ def test_the_console_passes_bytes_both_ways(vms: Vms, xen: FakeXen) -> None:
 
 def test_a_clean_shutdown_asks_the_guest_and_waits_for_it(vms: Vms, xen: FakeXen) -> None:
     vm, uuid, _ = with_disk(vms, "h1")
-    until(lambda: vms.api.VM_guest_metrics.get_other(vms.api.VM.get_guest_metrics(vm)))
+    until_up(vms, vm)
     vms.api.VM.clean_shutdown(vm)
     assert ("shutdown", {"uuid": uuid, "how": "poweroff"}) in xen.host("h1").asked
     assert (vms.state(vm), xen.host("h1").domains, xen.host("h1").disks) == ("Halted", {}, {})
@@ -317,6 +341,7 @@ def _reset(lab: Any, host: str) -> None:
 def test_a_domain_moves_and_the_right_to_write_moves_with_it(vms: Vms, xen: FakeXen) -> None:
     vm, uuid, vdi = with_disk(vms, "h1")
     domain = xen.host("h1").domains[uuid]
+    until_up(vms, vm)
     vms.api.VM.pool_migrate(vm, vms.hosts["h2"], {"live": "true"})
     assert vms.where(vm) == "h2"
     assert xen.host("h2").domains == {uuid: domain}
@@ -333,6 +358,7 @@ def test_a_move_that_fails_leaves_the_domain_where_it_was_with_its_disk(
     vms: Vms, xen: FakeXen
 ) -> None:
     vm, uuid, vdi = with_disk(vms, "h1")
+    until_up(vms, vm)
     xen.host("h1").refuses["migrate"] = "xl_failed"
     answer = error_of(vms.api.VM.pool_migrate, vm, vms.hosts["h2"], {})
     assert answer[0] == "VM_MIGRATE_FAILED"
@@ -345,7 +371,7 @@ def test_a_move_that_fails_leaves_the_domain_where_it_was_with_its_disk(
 def test_a_suspended_vm_has_no_domain_and_comes_back_with_it(vms: Vms, xen: FakeXen) -> None:
     vm, uuid, _ = with_disk(vms, "h1")
     domain = xen.host("h1").domains[uuid]
-    until(lambda: vms.api.VM_guest_metrics.get_other(vms.api.VM.get_guest_metrics(vm)))
+    until_up(vms, vm)
     vms.api.VM.suspend(vm)
     assert (vms.state(vm), xen.host("h1").domains, xen.host("h1").disks) == ("Suspended", {}, {})
     vms.api.VM.resume_on(vm, vms.hosts["h2"], False, False)
@@ -355,7 +381,7 @@ def test_a_suspended_vm_has_no_domain_and_comes_back_with_it(vms: Vms, xen: Fake
 
 def test_a_checkpoint_keeps_memory_and_the_vm_goes_on(vms: Vms, xen: FakeXen) -> None:
     vm, uuid, vdi = with_disk(vms, "h1")
-    until(lambda: vms.api.VM_guest_metrics.get_other(vms.api.VM.get_guest_metrics(vm)))
+    until_up(vms, vm)
     checkpoint = vms.api.VM.checkpoint(vm, "c")
     assert (vms.state(vm), xen.host("h1").domains[uuid].state) == ("Running", "running")
     image = vms.api.VDI.get_uuid(vms.api.VM.get_suspend_VDI(checkpoint))
@@ -367,7 +393,7 @@ def test_a_checkpoint_keeps_memory_and_the_vm_goes_on(vms: Vms, xen: FakeXen) ->
 
 def test_devices_are_not_plugged_while_a_vm_runs(vms: Vms, xen: FakeXen) -> None:
     vm = vms.started("h1")
-    until(lambda: vms.api.VM_guest_metrics.get_other(vms.api.VM.get_guest_metrics(vm)))
+    until_up(vms, vm)
     vbd = vms.give_disk(vm, vms.disk(vms.shared_storage()), userdevice="1")
     assert error_of(vms.api.VBD.plug, vbd)[0] == "OPERATION_NOT_ALLOWED"
 
@@ -387,6 +413,38 @@ def test_a_host_without_power_writes_nothing_and_comes_back_empty(vms: Vms, xen:
     until(lambda: vms.api.host.get_enabled(vms.hosts["h2"]))
     vms.api.VM.start_on(vm, vms.hosts["h2"], False, False)
     assert uuid in xen.host("h2").domains
+
+
+def test_a_host_that_dies_by_itself_is_without_power_in_the_pool_too(
+    vms: Vms, xen: FakeXen
+) -> None:
+    vm, uuid, vdi = with_disk(vms, "h2")
+    # As with a real machine, nothing ends its connections: they only fall silent.
+    xen.do(xen.host("h2").vanish)
+    until(lambda: not vms.lab.do(lambda lab: lab.machine("h2").powered))
+    assert vms.lab.do(lambda lab: lab.storage.attachments.writers(vdi)) == set()
+    assert vms.lab.do(lambda lab: lab.machine("h2").domains) == {}
+    vms.lab.do(lambda lab: lab.machine("h2").power_on())
+    until(lambda: vms.state(vm) == "Halted")
+    until(lambda: vms.api.host.get_enabled(vms.hosts["h2"]))
+    vms.api.VM.start_on(vm, vms.hosts["h2"], False, False)
+    assert uuid in xen.host("h2").domains
+
+
+def test_a_host_that_is_being_turned_off_is_not_turned_off_once_more(
+    vms: Vms, xen: FakeXen
+) -> None:
+    xen.cuts.clear()
+    xen.off_at_once.clear()
+    work = asyncio.run_coroutine_threadsafe(_cut(vms, "h2"), vms.lab._loop)
+    until(lambda: xen.cuts)
+    with pytest.raises(AssertionError):
+        until(lambda: len(xen.cuts) > 1, limit=4 * link.AGAIN)
+    xen.off_at_once.set()
+    work.result(LIMIT)
+    vms.lab.do(lambda lab: lab.machine("h2").power_on())
+    until(lambda: vms.lab.do(lambda lab: lab.machine("h2").toolstack))
+    assert xen.cuts == [2]
 
 
 async def _cut(vms: Vms, host: str) -> None:

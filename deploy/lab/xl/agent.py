@@ -67,8 +67,10 @@ class Agent:
         finally:
             self._waiting.pop(number, None)
 
-    async def until_lost(self) -> None:
-        await asyncio.wait([self._reading])
+    async def is_lost(self, *, within: float) -> bool:
+        """Whether the connection ends within so many seconds."""
+        ended, _ = await asyncio.wait([self._reading], timeout=within)
+        return bool(ended)
 
     def close(self) -> None:
         """End the connection now."""

@@ -59,7 +59,7 @@ class XlBackend(Backend):
         await self.disks.start(self._hardware)
         for machine in self.lab.machines.values():
             link = self._links[machine] = Link(
-                machine, self._hardware, self._on_hello, self._on_event
+                machine, self._hardware, self._on_hello, self._on_event, self._on_death
             )
             link.start()
         met = [link.met.wait() for link in self._links.values() if link.machine.powered]
@@ -248,12 +248,20 @@ class XlBackend(Backend):
         link = self._links[machine]
         self.disks.cut(machine)
         link.drop()
-        await asyncio.to_thread(self._hardware.cut_power, link.number)
+        async with link.cutting:
+            await asyncio.to_thread(self._hardware.cut_power, link.number)
         for guest in list(machine.domains.values()):
             self._unfollow(guest)
 
+    async def _on_death(self, machine: Machine) -> None:
+        """Take the power of a host that lost it, unless somebody is at it: he may give it back."""
+        if not self._links[machine].cutting.locked():
+            await self.lab.power.cut(machine)
+
     async def give_power(self, machine: Machine) -> None:
         link = self._links[machine]
+        async with link.cutting:
+            self.disks.rights.cut(machine)
         await asyncio.to_thread(self._hardware.give_power, link.number)
         self.disks.rights.admit(machine)
         async with asyncio.timeout(MEET):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SETTLE = 0.5
+"""Seconds from a guest's first word until it is passed on."""
 MOST_VALUES = 1000
 """Values of one guest that are kept; xenstore's own quota is lower."""
 _ENDS: dict[str, End] = {"reboot": "reboot", "crash": "crash"}
@@ -29,6 +31,7 @@ class RealGuest(Guest):
         """What the guest's part of xenstore holds: path → value."""
         self.disks: list[str] = []
         """VDIs that its host has attached for it."""
+        self._is_reporting = False
         self.ask_for: Callable[[End], None] = lambda reason: None
         """Asks the domain to shut down; set by the backend."""
 
@@ -51,7 +54,18 @@ class RealGuest(Guest):
         if path.startswith("vm-data/"):
             self._show_data(path, value)
         elif path.startswith(("attr/", "data/", facts.FEATURE)):
-            self.report()
+            self._report_soon()
+
+    def _report_soon(self) -> None:
+        """A kernel says what it can do in several writes: wait for the others after the first."""
+        if not self._is_reporting:
+            self._is_reporting = True
+            self.lab.spawn(self._report_settled())
+
+    async def _report_settled(self) -> None:
+        await self.lab.clock.sleep(SETTLE)
+        self._is_reporting = False
+        self.report()
 
     def _show_data(self, path: str, value: str | None) -> None:
         data = {key: held for key, held in self.vm.xenstore_data.items() if key != path}

@@ -44,6 +44,9 @@ class Hardware(Protocol):
     def give_power(self, number: int) -> None:
         """Blocks until the machine has booted."""
 
+    def is_on(self, number: int) -> bool:
+        """Whether the machine has power now."""
+
 
 class EmulatedHardware:
     """Machines of `deploy.xenlab`, which somebody has started."""
@@ -92,3 +95,6 @@ class EmulatedHardware:
         machine = self._machines[number - 1]
         machine.power_on()
         await_agent(machine)
+
+    def is_on(self, number: int) -> bool:
+        return self._machines[number - 1].is_on()

@@ -31,7 +31,10 @@ class Refusal(XapiError):
 
 
 class Link:
-    """`on_hello` gets what the host says of itself each time that it is met."""
+    """`on_hello` gets what the host says of itself each time that it is met.
+
+    `on_death` is called when it is found without power that nobody has cut.
+    """
 
     def __init__(
         self,
@@ -39,15 +42,21 @@ class Link:
         hardware: Hardware,
         on_hello: Callable[[Machine, Event], Awaitable[None]],
         on_event: Callable[[Machine, Event], None],
+        on_death: Callable[[Machine], Awaitable[None]],
     ) -> None:
         self.machine = machine
         self.number = int(machine.name.removeprefix("h"))
         self.place = hardware.agent(self.number)
         self.met = asyncio.Event()
         """Set while the host's agent answers."""
+        self.cutting = asyncio.Lock()
+        """Held while the host's power is being cut."""
         self._hardware = hardware
         self._on_hello = on_hello
         self._on_event = on_event
+        self._on_death = on_death
+        self._met_in = -1
+        """The boot of the machine, by its count, in which it was met last."""
         self._agent: Agent | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -89,7 +98,16 @@ class Link:
                     await self._meet()
                 except (AgentLost, AgentError, XapiError) as error:
                     log.debug("%s: %s", self.machine.name, error)
+                if self._has_died():
+                    log.warning("%s has died", self.machine.name)
+                    await self._on_death(self.machine)
             await asyncio.sleep(AGAIN)
+
+    def _has_died(self) -> bool:
+        """It lost its power and nobody took it. One that boots and was not met yet may be off."""
+        machine = self.machine
+        was_met = machine.powered and self._met_in == machine.boots
+        return was_met and not self._hardware.is_on(self.number)
 
     async def _meet(self) -> None:
         agent = await Agent.connect(
@@ -98,9 +116,12 @@ class Link:
         try:
             known = await agent.call("hello", timeout=15.0)
             self._agent = agent
+            self._met_in = self.machine.boots
             await self._on_hello(self.machine, known)
             self.met.set()
-            await agent.until_lost()
+            # A machine that is killed says no goodbye: its connection only falls silent.
+            while self._hardware.is_on(self.number) and not await agent.is_lost(within=AGAIN):
+                pass
         finally:
             self.met.clear()
             self._agent = None
