@@ -36,7 +36,9 @@ def take_nic(instance: Instance) -> Wait | Spawn[Segment] | Nic | None:
     In a ledger step, with the instance in a pool. One that has run keeps what it was given then. Wait: nothing
     is free. Spawn: the network is still to be made in the pool.
     """
-    now = Instance.objects.select_related("pool", "network", "container").get(pk=instance.pk)
+    # Without the pool's certificates: this is read at each start.
+    rows = Instance.objects.select_related("pool", "network", "container")
+    now = rows.defer("pool__candidates").get(pk=instance.pk)
     assert now.pool is not None
     # Once it has an address, there may be a VM with it.
     if now.published_at is None and now.network is None and now.pool.network_device:

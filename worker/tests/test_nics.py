@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from hosting import labels
 from hosting.compute.models import Instance
@@ -22,6 +23,7 @@ from hosting.operations.choices import State
 from hosting.operations.models import Operation
 from worker import engine
 from worker.hypervisor.port import NetworkSpec, Refused
+from worker.places import take_place
 from worker.tests.support import Faulty, let_time_pass, once_named, run_to_end, to
 from worker.tests.worlds import World
 
@@ -45,6 +47,14 @@ def arrived(world: World, hypervisor: Any = None) -> Instance:
     assert operation.state == State.SUCCEEDED
     assert operation.instance is not None
     return world.again(operation.instance)
+
+
+def test_a_place_is_taken_without_reading_the_pools_certificates(world: World) -> None:
+    arrived(world)
+    instance = world.add_instance()
+    with CaptureQueriesContext(connection) as asked:
+        assert isinstance(take_place(instance, {}), dict)
+    assert not [query["sql"] for query in asked if "candidates" in query["sql"]]
 
 
 def stuck(world: World, operation: Operation) -> Operation:
