@@ -91,11 +91,10 @@ def build_disks(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> dic
     def named(role: str) -> str:
         return labels.disk_name(instance.pk, role)
 
+    config = config_of(instance, facts.get("nic"))
     specs = (
         CloneSpec(named("root"), marker, UUID(facts["golden"])),
-        VdiSpec(
-            named("config"), marker, sr, CONFIG_BYTES, content=config_of(instance, facts.get("nic"))
-        ),
+        VdiSpec(named("config"), marker, sr, CONFIG_BYTES, content=config),
         VdiSpec(named("scratch"), marker, sr, instance.disk_bytes),
     )
     failures = 0
@@ -106,9 +105,8 @@ def build_disks(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> dic
             failures += 1
             if no.reason != IMPORT_FAILED or failures == TRIES:
                 raise
-            _unmake_disk(
-                hypervisor, instance, "config"
-            )  # after a failed upload another (XAPI.md 4.5)
+            # After a failed upload another disk (XAPI.md 4.5).
+            _unmake_disk(hypervisor, instance, "config")
         else:
             return {role: str(vdi.uuid) for role, vdi in zip(ROLES, made, strict=True)}
 

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from django.db import models, transaction
@@ -283,11 +283,11 @@ def _touched(pool: UUID, found: Mapping[str, Mapping[UUID, Any]]) -> Touched:
         touched.kinds.add("pool")
         subjects["pool"].add(pool)
     subjects["host"].update(found["host"])
-    for vm, was in _news_of(found["vm"]):
-        instance = set(_known(labels.uuid_in(vm.marker.get(labels.INSTANCE))))
-        touched.shown.update(instance)
-        if not _begins(vm, was):
-            subjects["instance"].update(instance)
+    for was, now in _news_of(found["vm"]):
+        instance = now["instance_uuid"]
+        touched.shown.update(_known(instance))
+        if not _begins(was, now):
+            subjects["instance"].update(_known(instance))
     for vm in found["vm"].values():
         subjects["host"].update(_known(vm.resident_on, vm.scheduled_to_be_resident_on))
     for task in found["task"].values():
@@ -298,8 +298,12 @@ def _touched(pool: UUID, found: Mapping[str, Mapping[UUID, Any]]) -> Touched:
     return touched
 
 
-def _news_of(vms: Mapping[UUID, VmRecord]) -> Iterator[tuple[VmRecord, Mapping[str, Any] | None]]:
-    """Those of which something came about that somebody may wait for or see, with what each was before.
+Row: TypeAlias = Mapping[str, Any]
+"""Of a VM, by its columns."""
+
+
+def _news_of(vms: Mapping[UUID, VmRecord]) -> Iterator[tuple[Row | None, Row]]:
+    """Those of which something came about that somebody may wait for or see: as each was, and as it is.
 
     XAPI tells of a VM at each of its devices and at each thing that is begun with it: mostly of what an
     operation of ours does at this moment. One query.
@@ -308,18 +312,18 @@ def _news_of(vms: Mapping[UUID, VmRecord]) -> Iterator[tuple[VmRecord, Mapping[s
     for uuid, vm in vms.items():
         was, now = before.get(uuid), _vm(vm)
         if was is None or _ended(was, now) or any(was[name] != now[name] for name in _WAITED_FOR):
-            yield vm, was
+            yield was, now
 
 
-def _begins(vm: VmRecord, was: Mapping[str, Any] | None) -> bool:
+def _begins(was: Row | None, now: Row) -> bool:
     """It was made, or runs and its guest is not up: whoever did that knows, and waits for the guest."""
-    if vm.power_state == "Halted":
+    if now["power_state"] == "Halted":
         return was is None
-    is_booting = vm.power_state == "Running" and not _vm(vm)["pv_drivers_detected"]
+    is_booting = now["power_state"] == "Running" and not now["pv_drivers_detected"]
     return is_booting and (was is None or was["power_state"] == "Halted")
 
 
-def _ended(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+def _ended(was: Row, now: Row) -> bool:
     """Something that was under way ended; a start tells by what came of it, when that is well."""
     ended = set(was["current_operations"]) - set(now["current_operations"])
     return bool(ended - ({"start_on"} if now["power_state"] == "Running" else set()))

@@ -28,9 +28,9 @@ KEPT = timedelta(days=7)
 class Line:
     """`cursor` orders lines and names the place after which to go on reading.
 
-    `at` is our time of keeping it. `stream` is "stdout", "stderr", "init", "relay" for our own notes, or "console" for what came without
-    saying (the kernel's, or all of a guest that does not speak the console protocol); `written_at` is the
-    guest's own time where it tells one, as true as the guest is.
+    `at` is our time of keeping it. `stream` is "stdout", "stderr", "init", "relay" for our own notes, or
+    "console" for what came without saying (the kernel's, or all of a guest that does not speak the console
+    protocol); `written_at` is the guest's own time where it tells one, as true as the guest is.
     """
 
     cursor: str
