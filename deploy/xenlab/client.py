@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import socket
-from types import TracebackType
 from typing import Any
 
 from deploy.xenlab.errors import XenlabError
+from deploy.xenlab.jsonlines import JsonLines
 from deploy.xenlab.namespace import inside
 from deploy.xenlab.plan import AGENT_PORT, HostPlan, LabPlan
 
@@ -26,38 +24,22 @@ def connect(plan: LabPlan, host: HostPlan, *, timeout: float) -> socket.socket:
     return connection
 
 
-class Agent:
+class Agent(JsonLines):
     """One connection, one request at a time; events that come meanwhile are kept in `events`."""
 
     def __init__(self, plan: LabPlan, host: HostPlan, *, timeout: float = 60.0) -> None:
-        self._socket = connect(plan, host, timeout=timeout)
-        self._file = self._socket.makefile("rwb")
+        super().__init__(connect(plan, host, timeout=timeout), peer="the agent")
         self._number = 0
         self.events: list[dict[str, Any]] = []
         self._host = host
-
-    def __enter__(self) -> Agent:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        # A request that could not be sent would be tried once more.
-        with contextlib.suppress(OSError):
-            self._file.close()
-        self._socket.close()
 
     def call(self, do: str, **arguments: Any) -> Any:
         """What the agent answers; raises XenlabError with the agent's code, or `host_silent`."""
         self._number += 1
         request = {"id": self._number, "do": do, "args": arguments}
         try:
-            self._file.write(json.dumps(request).encode() + b"\n")
-            self._file.flush()
-            while (answer := self._line()).get("id") != self._number:
+            self.send(request)
+            while (answer := self.line()).get("id") != self._number:
                 self.events.append(answer)
         except OSError as error:
             raise XenlabError("host_silent", f"{self._host.name}, {do}: {error}") from error
@@ -67,11 +49,4 @@ class Agent:
 
     def event(self) -> dict[str, Any]:
         """The next event, waited for."""
-        return self.events.pop(0) if self.events else self._line()
-
-    def _line(self) -> dict[str, Any]:
-        line = self._file.readline()
-        if not line:
-            raise ConnectionResetError("the agent closed the connection")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        return self.events.pop(0) if self.events else self.line()

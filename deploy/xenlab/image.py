@@ -14,7 +14,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from deploy.xenlab import cpio, debian
+from deploy.guest.boot import cpio
+from deploy.xenlab import debian
 from deploy.xenlab.commands import run
 from deploy.xenlab.errors import XenlabError
 from deploy.xenlab.modules import copy_modules
@@ -160,7 +161,8 @@ def _mark(kernel_package: str, boot: Path | None) -> str:
     own = [
         *HERE.glob("dom0/*"),
         *HERE.glob("agent/*.py"),
-        *(HERE / name for name in ("image.py", "cpio.py", "modules.py", "vmlinux.py")),
+        *(HERE / name for name in ("image.py", "modules.py", "vmlinux.py")),
+        *(HERE.parent / "guest/boot" / name for name in ("cpio.py", "kernel.py")),
     ]
     if boot is not None:
         if not (boot / "version").is_file():

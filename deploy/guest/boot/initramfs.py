@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import zstandard
 
+from deploy.guest.boot.cpio import Archive
 from deploy.guest.boot.kernel import MODULES, Modules
 from deploy.guest.boot.packages import Missing, run
 
-REGULAR, FOLDER, LINK = 0o100000, 0o040000, 0o120000
 # mke2fs asks for a profile by the size of the disk too; ours are the same, with inodes for many small files.
 _PROFILE = b"\t%s = {\n\t\tblocksize = 4096\n\t\tinode_size = 256\n\t\tinode_ratio = 8192\n\t}\n"
 MKE2FS_CONF = (
@@ -21,56 +20,6 @@ MKE2FS_CONF = (
     + b"".join(_PROFILE % size for size in (b"floppy", b"small", b"default", b"big", b"huge"))
 )
 LIBRARIES = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib64", "usr/lib64")
-
-
-@dataclass
-class Archive:
-    """A cpio archive in the "newc" form: Linux's Documentation/driver-api/early-userspace/buffer-format.rst."""
-
-    out: bytearray = field(default_factory=bytearray)
-    names: set[str] = field(default_factory=set)
-
-    def _put(self, name: str, mode: int, data: bytes) -> None:
-        fields = [
-            len(self.names) + 1,
-            mode,
-            0,
-            0,
-            1,
-            0,
-            len(data),
-            0,
-            0,
-            0,
-            0,
-            len(name.encode()) + 1,
-            0,
-        ]
-        self.out += b"070701" + b"".join(b"%08x" % number for number in fields)
-        self.out += name.encode() + b"\0"
-        self.out += bytes(-len(self.out) % 4) + data
-        self.out += bytes(-len(self.out) % 4)
-        self.names.add(name)
-
-    def folder(self, name: str) -> None:
-        """A folder and those above it, once each."""
-        parent, _, _ = name.rpartition("/")
-        if parent:
-            self.folder(parent)
-        if name and name not in self.names:
-            self._put(name, FOLDER | 0o755, b"")
-
-    def file(self, name: str, data: bytes, mode: int = 0o644) -> None:
-        self.folder(name.rpartition("/")[0])
-        self._put(name, REGULAR | mode, data)
-
-    def link(self, name: str, target: str) -> None:
-        self.folder(name.rpartition("/")[0])
-        self._put(name, LINK | 0o777, target.encode())
-
-    def close(self) -> bytes:
-        self._put("TRAILER!!!", 0, b"")
-        return bytes(self.out)
 
 
 def _library(tree: Path, name: str) -> Path:

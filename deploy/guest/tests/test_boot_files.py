@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.guest.__main__ import build
-from deploy.guest.boot.initramfs import Archive
+from deploy.guest.boot.cpio import Archive
 from deploy.guest.boot.kernel import elf_of
 
 MIB = 2**20

@@ -10,7 +10,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from deploy.xenlab import cpio, debian
+from deploy.guest.boot import cpio
+from deploy.xenlab import debian
 from deploy.xenlab.modules import copy_modules
 from deploy.xenlab.vmlinux import vmlinux_of
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.xenlab import cpio
+from deploy.guest.boot import cpio
 from deploy.xenlab.errors import XenlabError
 from deploy.xenlab.vmlinux import vmlinux_of
 
