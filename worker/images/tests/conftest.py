@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.lab.certificates import make_certificate
 from deploy.lab.registry.access import Access
 from deploy.lab.registry.app import Registry
 from deploy.lab.registry.build import Store, demonstration
@@ -60,3 +61,18 @@ def web(authority: str) -> Reference:
 @pytest.fixture
 def worker(authority: str) -> Reference:
     return Reference.parse(f"{authority}/worker:2.1")
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """For registry.example; with its key."""
+    path = tmp_path / "registry.pem"
+    path.write_text("".join(make_certificate("registry.example", "192.0.2.1")))
+    return path
+
+
+@pytest.fixture
+def secure(certificate: Path) -> Iterator[tuple[Registry, int]]:
+    registry = Registry(demonstration())
+    with serving(registry, certificate=certificate) as where:
+        yield registry, int(where.rpartition(":")[2])

@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.lab.certificates import make_certificate
 from deploy.lab.registry.app import Registry
-from deploy.lab.registry.build import demonstration
-from deploy.lab.registry.server import serving
 from worker.images import Images, Reach, Reference, Spool
 from worker.images.errors import ProxyFailed, RegistryNotAllowed, RegistryNotTrusted
 from worker.images.proxy import Proxy
@@ -24,20 +21,6 @@ needs_tinyproxy = pytest.mark.skipif(
     not shutil.which("tinyproxy"),
     reason="tinyproxy is not installed (apt-get install tinyproxy-bin)",
 )
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    path = tmp_path / "registry.pem"
-    path.write_text("".join(make_certificate("registry.example", "192.0.2.1")))
-    return path
-
-
-@pytest.fixture
-def secure(certificate: Path) -> Iterator[tuple[Registry, int]]:
-    registry = Registry(demonstration())
-    with serving(registry, certificate=certificate) as where:
-        yield registry, int(where.rpartition(":")[2])
 
 
 @pytest.fixture

@@ -1,12 +1,8 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from deploy.lab.certificates import make_certificate
 from deploy.lab.registry.app import Registry
-from deploy.lab.registry.build import demonstration
-from deploy.lab.registry.server import serving
 from worker.images import Images, Reach, Reference, Spool
 from worker.images.errors import (
     ImageError,
@@ -14,21 +10,6 @@ from worker.images.errors import (
     RegistryNotTrusted,
     RegistryUnreachable,
 )
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """For registry.example; with its key."""
-    path = tmp_path / "registry.pem"
-    path.write_text("".join(make_certificate("registry.example", "192.0.2.1")))
-    return path
-
-
-@pytest.fixture
-def secure(certificate: Path) -> Iterator[tuple[Registry, int]]:
-    registry = Registry(demonstration())
-    with serving(registry, certificate=certificate) as where:
-        yield registry, int(where.rpartition(":")[2])
 
 
 def images(tmp_path: Path, ca: Path | None) -> Images:

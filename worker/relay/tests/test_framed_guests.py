@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,12 +11,11 @@ import pytest
 from hosting.compute.output import Written, append_lines, forget_lines, last_lines, last_mark
 from hosting.errors import Unavailable
 from hosting.fleet.models import VirtualMachine
-from hosting.fleet.tests.makers import make_pool
 from worker.relay import relay as relaying
-from worker.relay.tests.consoles import Consoles, Screen
+from worker.relay.tests.consoles import Screen
+from worker.relay.tests.desk import Desk
 from worker.relay.tests.framing import Speaker
 from worker.relay.tests.guest_process import Wire, a_guest, needs_compiler
-from worker.relay.tests.test_relay import Desk
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -47,15 +45,6 @@ class Talk:
     def kept(self) -> list[tuple[str, str]]:
         assert self.vm.instance_uuid is not None
         return [(line.stream, line.text) for line in last_lines(self.vm.instance_uuid)]
-
-
-@pytest.fixture
-def desk(servers: None) -> Iterator[Desk]:
-    desk = Desk(make_pool(), Consoles())
-    yield desk
-    for relay in list(desk.relays):
-        desk.leave(relay)
-    desk.consoles.close()
 
 
 def test_lines_are_kept_with_stream_and_time_and_then_acknowledged(desk: Desk) -> None:

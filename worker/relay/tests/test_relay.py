@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -16,7 +15,7 @@ from django.db import OperationalError
 
 from hosting.compute.output import MOST_LINES, Written, append_lines, forget_lines, last_lines
 from hosting.errors import Unavailable
-from hosting.fleet.models import Pool, VirtualMachine
+from hosting.fleet.models import VirtualMachine
 from hosting.fleet.tests.makers import make_pool, make_vm
 from worker.follower import PoolForgotten, stopping_on_signals
 from worker.hypervisor.port import Unreachable
@@ -24,7 +23,8 @@ from worker.relay import relay as relaying
 from worker.relay.guest import BURST_BYTES, LONGEST_PAUSE, OPENING_SECONDS, STEADY
 from worker.relay.lead import LEASE, Lead
 from worker.relay.relay import Relay, redis_client
-from worker.relay.tests.consoles import Consoles, Screen, since
+from worker.relay.tests.consoles import since
+from worker.relay.tests.desk import Desk
 from worker.relay.text import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,55 +32,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 MORNING = datetime(2030, 1, 1, 8, tzinfo=UTC)
 
 
-class Desk:
-    """A relay whose time and background are the test's."""
-
-    def __init__(self, pool: Pool, consoles: Consoles) -> None:
-        self.pool, self.consoles = pool, consoles
-        self.now = 100.0
-        self.relays: list[Relay] = []
-        self.relay = self.another()
-
-    def another(self, lead: Lead | None = None) -> Relay:
-        relay = Relay(
-            self.pool.pk,
-            lambda _pool: self.consoles,  # type: ignore[arg-type, return-value]
-            lead=lead or Lead(self.pool.pk, redis_client(), clock=lambda: self.now),
-            in_background=lambda job: job(),
-            clock=lambda: self.now,
-        )
-        self.relays.append(relay)
-        return relay
-
-    def leave(self, relay: Relay) -> None:
-        self.relays.remove(relay)
-        relay._leave()
-
-    def guest(self, **given: Any) -> tuple[VirtualMachine, Screen]:
-        vm = make_vm(self.pool, instance_uuid=uuid4())
-        return vm, self.consoles.add(vm.pk, **given)
-
-    def pass_by(self, seconds: float = 2.0, step: float = 0.25) -> None:
-        """So much time, in which the relay does what it does."""
-        until = self.now + seconds
-        while self.now < until:
-            self.relay.turn(0)
-            self.now += step
-        self.relay.turn(0)
-
-
 def kept(vm: VirtualMachine) -> list[str]:
     assert vm.instance_uuid is not None
     return [line.text for line in last_lines(vm.instance_uuid)]
-
-
-@pytest.fixture
-def desk(servers: None) -> Iterator[Desk]:
-    desk = Desk(make_pool(), Consoles())
-    yield desk
-    for relay in list(desk.relays):
-        desk.leave(relay)
-    desk.consoles.close()
 
 
 def test_what_a_running_instance_writes_is_kept(desk: Desk) -> None:
