@@ -12,7 +12,7 @@ from uuid import UUID
 from hosting.compute.output import MOST_LINES, Written
 from worker.hypervisor.port import ByteStream
 from worker.relay.framed import Framed
-from worker.relay.protocol import LONGEST_LINE
+from worker.relay.protocol import LONGEST_LINE, without_echoes
 from worker.relay.replay import unseen
 from worker.relay.text import Lines
 
@@ -88,12 +88,12 @@ class Reading:
     def take(self, data: bytes, now: float) -> list[Written]:
         """It showed `data`."""
         if self._opening is None and not self._allowance.take(data, now):
-            cut = [] if self._left_out else self._lines.unfinished()
+            cut = [] if self._left_out else _heard(self._lines.unfinished())
             self._left_out += len(data)
             return _console(cut)
         lines, plain = self._framed.feed(data, now)
         if self._opening is None:
-            return lines + _console(self._lines.feed(plain, now))
+            return lines + _console(_heard(self._lines.feed(plain, now)))
         self._opening += plain
         self._opened_with += len(data)
         return lines + (self._end_opening(now) if self._opened_with >= OPENING_BYTES else [])
@@ -102,7 +102,7 @@ class Reading:
         """What only time makes a line of."""
         if self._opening is not None:
             return self._end_opening(now) if now - self.began_at >= OPENING_SECONDS else []
-        lines = _console(self._lines.overdue(now))
+        lines = _console(_heard(self._lines.overdue(now)))
         if self._left_out and now - self._told_at >= TELL_EVERY:
             lines += self._what_was_left_out(now)
         return lines
@@ -113,7 +113,7 @@ class Reading:
         if self._opening is not None:
             lines = self._end_opening(now)
         else:
-            lines = _console(self._lines.unfinished())
+            lines = _console(_heard(self._lines.unfinished()))
         return lines + self._what_was_left_out(now)
 
     def talk(self, now: float) -> None:
@@ -131,7 +131,7 @@ class Reading:
 
     def _end_opening(self, now: float) -> list[Written]:
         assert self._opening is not None
-        lines = self._lines.feed(bytes(self._opening), now) + self._lines.unfinished()
+        lines = _heard(self._lines.feed(bytes(self._opening), now) + self._lines.unfinished())
         self._opening = None
         return _console(unseen(lines, self._kept))
 
@@ -141,6 +141,11 @@ class Reading:
             return []  # one who speaks the protocol is asked for it again
         text = f"[{count} bytes left out: more than {BYTES_PER_SECOND // 1024} KiB a second]"
         return [Written(text, "relay")]
+
+
+def _heard(texts: Sequence[str]) -> list[str]:
+    """Without what we said ourselves: a tty echoes until the guest's init has it."""
+    return [heard for text in texts if (heard := without_echoes(text)) is not None]
 
 
 def _console(texts: Sequence[str]) -> list[Written]:

@@ -256,6 +256,20 @@ def request(boot: str | None, *words: str | bytes | int) -> bytes:
     return line + b"\n"
 
 
+# A tty shows controls so; only greetings are sent to who may not listen yet.
+_ECHO = re.compile(r"\^\^([0-9a-f]{8}) (hello 1 [0-9a-z]{1,16})")
+
+
+def without_echoes(text: str) -> str | None:
+    """A line that a console showed, without the greetings that its tty echoed; None when it was only those."""
+
+    def unless_ours(found: re.Match[str]) -> str:
+        return "" if zlib.crc32(found[2].encode()) == int(found[1], 16) else found[0]
+
+    rest = _ECHO.sub(unless_ours, text)
+    return rest if rest or rest == text else None
+
+
 def encode(boot: str, frame: Frame) -> bytes:
     """A guest's line: for guests in tests and in the lab. `data` must fit into a line."""
     token = f"{frame.kind}{'+' if frame.goes_on else ''}{frame.channel or ''}"

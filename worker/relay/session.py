@@ -26,6 +26,8 @@ from worker.relay.protocol import (
 # Seconds: between two requests for the same thing, and between two signs that we are still there.
 ASK_EVERY = 1.0
 STAY_EVERY = 5.0
+# Greetings grow rarer: a guest whose kernel still boots echoes each, and says itself when it is there.
+LONGEST_ASK = 16.0
 CREDIT = 128
 """Lines that a channel may be ahead of us, when nothing says otherwise."""
 
@@ -91,6 +93,7 @@ class Session:
     _out: bytearray = field(default_factory=bytearray)
     _nonce: str = ""
     _ask_at: float | None = None
+    _ask_pause: float = ASK_EVERY
     _stay_at: float = 0.0
 
     def __post_init__(self) -> None:
@@ -133,9 +136,9 @@ class Session:
     def outgoing(self, now: float) -> bytes:
         """What is to be sent now; it counts as sent."""
         if self._ask_at is not None and now >= self._ask_at:
-            # The end of line ends what another reader may have left unfinished.
-            self._out += b"\n" + request(None, "hello", 1, self._nonce)
-            self._ask_at = now + ASK_EVERY
+            self._out += request(None, "hello", 1, self._nonce)
+            self._ask_at = now + self._ask_pause
+            self._ask_pause = min(2 * self._ask_pause, LONGEST_ASK)
         if self.is_greeted:
             for number, inbound in self.channels.items():
                 self._settle(number, inbound, now)
@@ -148,7 +151,14 @@ class Session:
         self.channels.pop(channel, None)
 
     def _ask(self, now: float) -> None:
-        self._nonce, self._ask_at = self.new_nonce(), now
+        self._nonce, self._ask_at, self._ask_pause = self.new_nonce(), now, ASK_EVERY
+
+    def _ask_soon(self, now: float) -> None:
+        """Somebody is there."""
+        if self._ask_at is None:
+            self._ask(now)
+        else:
+            self._ask_at, self._ask_pause = min(self._ask_at, now + ASK_EVERY), ASK_EVERY
 
     def _settle(self, number: int, inbound: Inbound, now: float) -> None:
         told = (inbound.kept, inbound.limit)
@@ -174,16 +184,16 @@ class Session:
         elif isinstance(event, Hello):
             yield from self._meet(event, now)
         elif isinstance(event, Stranger):
-            if self._ask_at is None and not self.is_greeted:
-                self._ask(now)
+            if not self.is_greeted:
+                self._ask_soon(now)
         else:
             yield event
 
     def _meet(self, hello: Hello, now: float) -> Iterator[Heard]:
         """Only an answer to ourselves counts: any other may be of the past, shown again."""
         if not self._nonce or hello.nonce != self._nonce:
-            if self._ask_at is None and (hello.boot != self.boot or not self.is_greeted):
-                self._ask(now)
+            if hello.boot != self.boot or not self.is_greeted:
+                self._ask_soon(now)
             return
         is_new = hello.boot != self.boot
         if is_new:

@@ -60,6 +60,17 @@ class Screen:
                 self.ends.remove(end)
                 end.close()
 
+    def said(self) -> bytes:
+        """What its readers wrote since this was asked last."""
+        said = b""
+        for end in self.ends:
+            end.setblocking(False)
+            try:
+                said += end.recv(65536)
+            except OSError:
+                continue
+        return said
+
     def hang_up(self) -> None:
         for end in self.ends:
             end.close()

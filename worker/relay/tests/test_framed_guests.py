@@ -73,6 +73,44 @@ def test_a_guest_that_does_not_speak_it_is_never_spoken_to(desk: Desk) -> None:
         end.recv(1)
 
 
+def test_what_a_booting_kernels_tty_echoes_of_ours_is_not_kept(desk: Desk) -> None:
+    talk = Talk(desk)
+    talk.pass_by()
+    talk.screen.show(talk.speaker.hello())
+    talk.pass_by()
+    talk.screen.hang_up()
+    desk.pass_by(1)
+    for _ in range(120):
+        desk.pass_by(0.25)
+        talk.screen.show(echoed(talk.screen.said()))
+    talk.screen.show(b"[    1.000000] kernel^^00000000 hello 1 me\r\n")
+    desk.pass_by(2)
+    assert talk.kept() == [("console", "[    1.000000] kernel^^00000000 hello 1 me")]
+
+
+def test_a_silent_guest_is_greeted_less_and_less_and_at_once_when_it_speaks(desk: Desk) -> None:
+    talk = Talk(desk)
+    talk.pass_by()
+    talk.screen.show(talk.speaker.hello())
+    talk.pass_by()
+    talk.screen.hang_up()
+    desk.pass_by(1)
+    greetings = 0
+    for _ in range(240):
+        desk.pass_by(0.25)
+        greetings += talk.screen.said().count(b"hello")
+    assert 3 <= greetings <= 8
+    talk.speaker = Speaker(boot="00000000000000b1")
+    talk.screen.show(talk.speaker.hello())
+    talk.pass_by(2)
+    assert talk.speaker.asked[0][0] == "hello"
+
+
+def echoed(said: bytes) -> bytes:
+    """As a tty with ECHO and ECHOCTL shows it."""
+    return said.replace(b"\x1e", b"^^").replace(b"\n", b"\r\n")
+
+
 def test_what_is_shown_again_is_kept_once_and_what_was_missed_is_asked_for(desk: Desk) -> None:
     talk = Talk(desk, replays=True)
     talk.screen.show(talk.speaker.hello() + talk.speaker.say(b"same") + talk.speaker.say(b"same"))
