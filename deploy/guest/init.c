@@ -240,6 +240,7 @@ int main(int argc, char **argv) {
         failed("xenstore");
     xenstore.on_change = changed;
     xenstore.on_value = told;
+    report_begin(&xenstore);
     if (root_mount_golden())
         give_up("the root cannot be mounted");
     read_spec();

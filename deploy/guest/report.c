@@ -19,6 +19,11 @@ void report_describe(int status, char *to, size_t room) {
         snprintf(to, room, "code %d", WEXITSTATUS(status));
 }
 
+void report_begin(struct xenstore *xenstore) {
+    if (xenstore->fd >= 0)
+        xenstore_write(xenstore, "vm-data/exit", "");
+}
+
 static void addresses(struct xenstore *xenstore, const struct spec_nic *nic) {
     int count4 = 0, count6 = 0;
     for (int i = 0; nic->addresses[i]; i++) {

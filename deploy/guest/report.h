@@ -8,6 +8,9 @@
 /* How the container ended, as "code N", "signal N" or "failed WHY", into `to`. */
 void report_describe(int status, char *to, size_t room);
 
+/* How the run before this one ended is of the past: a toolstack gives every boot what the last one left there. */
+void report_begin(struct xenstore *xenstore);
+
 /* Addresses, what this guest can do, and that it is up. Again after a move to another host. */
 void report_ready(struct xenstore *xenstore, const struct spec *spec);
 

@@ -203,6 +203,14 @@ class ContainerOut(serializers.Serializer[Any]):
     restarts = serializers.IntegerField(
         source="instance.restarts", default=0, help_text="After ending by itself, in a row."
     )
+    exit_code = serializers.IntegerField(
+        source="exit.code",
+        allow_null=True,
+        default=None,
+        help_text="How it ended, as `docker run` numbers it: 128 and the signal's number, 125 when it could "
+        "not be started. Null while it runs, and when it did not say.",
+    )
+    exit_reason = serializers.CharField(source="exit.reason", allow_null=True, default=None)
     operation = serializers.UUIDField(
         source="operation.uuid", allow_null=True, default=None, help_text="Under way with it now."
     )

@@ -135,11 +135,13 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
         return self.filter(Q(host=host) | Q(target=host))
 
     def with_facts(self) -> InstanceQuerySet:
-        """Each with what the mirror says of its VM: `power_state`, `resident_on_id`, None if nothing."""
+        """Each with what the mirror says of its VM: `power_state`, `resident_on_id`, and `vm_data`, what its
+        guest told; None if nothing.
+        """
         seen = VirtualMachine.objects.filter(
             instance_uuid=OuterRef("pk"), is_a_template=False, is_a_snapshot=False
         ).order_by("uuid")
-        facts = ("power_state", "resident_on_id")
+        facts = ("power_state", "resident_on_id", "vm_data")
         return self.annotate(**{fact: Subquery(seen.values(fact)[:1]) for fact in facts})
 
     def take_host(self, instance: Instance, host: UUID, reserved_bytes: int) -> bool:
@@ -286,6 +288,7 @@ class Instance(models.Model):
     # By with_facts()
     power_state: str | None
     resident_on_id: UUID | None
+    vm_data: dict[str, str] | None
 
     class Meta:
         ordering = ["-created_at"]

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.db.models import Case, Count, OuterRef, Prefetch, QuerySet, Subquery, Value, When
 
 from hosting.compute.choices import DesiredState, Status
+from hosting.compute.exits import Exit, exit_of
 from hosting.compute.models import Container, ContainerQuerySet, Instance, InstanceQuerySet
 from hosting.errors import NotFound
 from hosting.fleet.choices import PowerState
@@ -36,6 +37,13 @@ class Observed:
     instance: Instance | None
     operation: Operation | None
     status: Status
+
+    @property
+    def exit(self) -> Exit | None:
+        """How it ended, once it has; None when its guest did not say."""
+        if self.instance is None or self.status not in (Status.EXITED, Status.STOPPED):
+            return None
+        return exit_of(self.instance.vm_data)
 
 
 def containers_of(tenant: Tenant) -> ContainerQuerySet:

@@ -357,7 +357,7 @@ HALTED = {"power_state": "Halted"}
         ({}, HALTED, True, True),
         ({}, {"resident_on": UUID(int=5)}, True, True),
         ({}, {"guest": UP}, True, True),
-        ({}, {"vm_data": {"exit-code": "0"}}, True, True),
+        ({}, {"vm_data": {"exit": "code 0"}}, True, True),
     ],
 )
 def test_whoever_waits_for_an_instance_is_woken_by_what_that_may_be_and_pages_by_all_they_show(

@@ -41,7 +41,7 @@ class View:
     is_known: bool
     resident_on: UUID | None = None
     was_taken_over: bool = False
-    exit_code: str | None = None
+    exit_code: int | None = None
     restarts: int = 0
     started_at: datetime | None = None
 
@@ -102,7 +102,7 @@ def _fallen(view: View, now: datetime) -> Begin | None:
 def _comes_back(view: View) -> bool:
     """What did not say how it ended has failed."""
     if view.restart_policy == "on-failure":
-        return view.exit_code != "0"
+        return view.exit_code != 0
     return view.restart_policy == "always"
 
 

@@ -11,10 +11,10 @@ from django.utils import timezone
 
 from hosting.alarms.choices import Severity
 from hosting.alarms.services import Wanted, let_stand
+from hosting.compute.exits import exit_of
 from hosting.compute.models import Instance, InstanceQuerySet
 from hosting.errors import Conflict
 from hosting.fleet.choices import PoolState
-from hosting.fleet.models import VirtualMachine
 from hosting.operations.choices import State
 from hosting.operations.models import Operation
 from hosting.operations.services import request
@@ -66,7 +66,7 @@ def _views() -> Iterator[View]:
             resident_on=row.resident_on_id,
             is_known=seen_since and bool(getattr(row, "is_settled", False)),
             was_taken_over=getattr(row, "last_state", None) == State.SUPERSEDED,
-            exit_code=(getattr(row, "told", None) or {}).get("exit-code"),
+            exit_code=ended.code if (ended := exit_of(row.vm_data)) is not None else None,
             restarts=row.restarts,
             started_at=row.started_at,
         )
@@ -78,9 +78,6 @@ def _idle() -> InstanceQuerySet:
     of_host = Operation.objects.filter(host=OuterRef("host"), kind="host.recover")
     under_way = [State.ACTIVE, State.QUEUED]
     last = operations.order_by("-created_at", "pk")
-    vm = VirtualMachine.objects.filter(
-        instance_uuid=OuterRef("pk"), is_a_template=False, is_a_snapshot=False
-    ).order_by("uuid")
     return (
         Instance.objects.all()
         .living()
@@ -90,7 +87,6 @@ def _idle() -> InstanceQuerySet:
         .annotate(
             last_state=Subquery(last.values("state")[:1]),
             last_ended_at=Subquery(last.values("ended_at")[:1]),
-            told=Subquery(vm.values("vm_data")[:1]),
         )
         .annotate(
             is_settled=Q(last_ended_at=None) | Q(pool__last_seen_at__gt=F("last_ended_at")),

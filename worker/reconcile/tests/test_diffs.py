@@ -56,11 +56,11 @@ def begun(**changes: Any) -> Act | None:
         ({"power_state": "Halted", "restart_policy": "never", "host": None}, None),
         ({"power_state": "Halted", "restart_policy": "on-failure"}, Act.START),
         (
-            {"power_state": "Halted", "restart_policy": "on-failure", "exit_code": "1"},
+            {"power_state": "Halted", "restart_policy": "on-failure", "exit_code": 1},
             Act.START,
         ),
         (
-            {"power_state": "Halted", "restart_policy": "on-failure", "exit_code": "0"},
+            {"power_state": "Halted", "restart_policy": "on-failure", "exit_code": 0},
             Act.STOP,
         ),
         ({"desired_state": "stopped"}, Act.STOP),

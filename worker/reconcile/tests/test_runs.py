@@ -104,7 +104,7 @@ def test_a_deletion_that_was_lost_is_begun_again(instance: Instance) -> None:
 def test_a_guests_own_word_of_how_it_ended_counts(instance: Instance) -> None:
     fall()
     Container.objects.update(restart_policy="on-failure")
-    VirtualMachine.objects.update(vm_data={"exit-code": "0"})
+    VirtualMachine.objects.update(vm_data={"exit": "code 0"})
     reconcile_instances()
     assert kinds() == ["instance.stop"]
 
