@@ -12,6 +12,7 @@ from deploy.demo.console import Console
 from deploy.demo.demonstration import Demonstration
 from deploy.demo.place import FOLDER, ROOT, InUse, Place
 from deploy.demo.supervisor import GaveUp, Stopped, Supervisor
+from deploy.xenlab.plan import LabPlan, plan
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--xen", type=Path, help="run on real Xen: the folder of hosts that `make xen-lab` started"
     )
+    parser.add_argument("--xen-name", default="lab", help="which of the labs in that folder")
     parser.add_argument("action", choices=["up", "reset", "manage"])
     parser.add_argument("rest", nargs=argparse.REMAINDER)
     given = parser.parse_args(arguments)
@@ -30,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
         with place.locked():
             if given.action == "reset":
                 return reset(place, console)
-            return up(place, console, given.xen.resolve() if given.xen is not None else None)
+            xen = plan(given.xen.resolve(), name=given.xen_name) if given.xen is not None else None
+            return up(place, console, xen)
     except InUse as holder:
         console.complain(
             f"a demonstration runs here already (process {holder}): stop it with Ctrl-C first"
@@ -38,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def up(place: Place, console: Console, xen: Path | None = None) -> int:
-    """Everything, until someone stops it, on the hosts in the folder `xen` if it is given.
+def up(place: Place, console: Console, xen: LabPlan | None = None) -> int:
+    """Everything, until someone stops it, on the hosts of the lab `xen` if it is given.
 
     0 after a stop that was asked for.
     """

@@ -18,6 +18,7 @@ from deploy.demo.web import answers
 from deploy.demo.welcome import welcome
 from deploy.local.postgres import Postgres
 from deploy.local.redis import Redis
+from deploy.xenlab.plan import LabPlan
 
 OPERATOR = "operator"
 
@@ -28,7 +29,7 @@ class Demonstration:
     """
 
     def __init__(
-        self, place: Place, supervisor: Supervisor, sockets: Path, xen: Path | None = None
+        self, place: Place, supervisor: Supervisor, sockets: Path, xen: LabPlan | None = None
     ) -> None:
         self._began = datetime.now(UTC)
         self._place = place

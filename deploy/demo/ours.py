@@ -10,9 +10,8 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from pathlib import Path
 
-from deploy.xenlab.plan import plan
+from deploy.xenlab.plan import LabPlan
 
 # uvicorn's and Celery's own words are for when something is wrong.
 _QUIET = "WARNING"
@@ -93,10 +92,10 @@ def beat(schedule: str) -> None:
     _celery("beat", "--loglevel", _QUIET, "--schedule", schedule, "--pidfile=")
 
 
-def ways(xen: Path, name: str) -> None:
+def ways(xen: LabPlan) -> None:
     from deploy.demo.ways import keep_open
 
-    keep_open(plan(xen, name=name))
+    keep_open(xen)
 
 
 def _celery(*words: str) -> None:

@@ -9,7 +9,7 @@ from deploy.demo import ours
 from deploy.demo.place import ROOT
 from deploy.demo.supervisor import Child
 from deploy.local.service import Service
-from deploy.xenlab.plan import plan
+from deploy.xenlab.plan import LabPlan
 
 LAB_POOL = "lab"
 LAB_HOSTS = 4
@@ -18,7 +18,6 @@ LAB_COORDINATOR = "127.0.64.1"
 LAB_NETWORK_DEVICE = "eth1"
 # An emulated host has one interface, for everything.
 XEN_DEVICE = "eth0"
-XEN_NAME = "lab"
 WEB_ADDRESS = "127.0.0.1"
 # The device at which a VM of ours has the disk that says what it runs (worker/machines.py).
 CONFIG_DISK = 1
@@ -53,13 +52,13 @@ def lab(
     state: str,
     info: str,
     password_file: str,
-    xen: Path | None = None,
+    xen: LabPlan | None = None,
 ) -> Child:
-    """The pool of hosts, simulated ones unless `xen` is the folder of emulated machines.
+    """The pool of hosts, simulated ones unless `xen` are emulated machines.
 
     It prints a line that starts with "ready" when it serves.
     """
-    hosts = LAB_HOSTS if xen is None else len(plan(xen, name=XEN_NAME).hosts)
+    hosts = LAB_HOSTS if xen is None else len(xen.hosts)
     return Child(
         name="lab",
         argv=[
@@ -76,8 +75,8 @@ def lab(
     )
 
 
-def _on(xen: Path) -> tuple[str, ...]:
-    return ("--backend", "xl", "--xenlab", str(xen), "--xenlab-name", XEN_NAME)
+def _on(xen: LabPlan) -> tuple[str, ...]:
+    return ("--backend", "xl", "--xenlab", str(xen.state), "--xenlab-name", xen.name)
 
 
 def registry(*, port: int, real: bool = False) -> Child:
@@ -92,9 +91,9 @@ def registry(*, port: int, real: bool = False) -> Child:
     )
 
 
-def ways(xen: Path) -> Child:
+def ways(xen: LabPlan) -> Child:
     """From this machine to what containers serve on their tenants' networks."""
-    return _ours("ways", partial(ours.ways, xen, XEN_NAME))
+    return _ours("ways", partial(ours.ways, xen))
 
 
 def web(listener: int) -> Child:

@@ -75,6 +75,11 @@ class LabPlan:
     cpus: int = 1
 
     @property
+    def state(self) -> Path:
+        """The folder that `plan` was given."""
+        return self.folder.parents[1]
+
+    @property
     def namespace(self) -> str:
         """The network namespace."""
         return f"xl-{self.name}"

@@ -81,14 +81,14 @@ class Demo:
 
 
 @contextmanager
-def demonstration(**environment: str) -> Iterator[Demo]:
-    """One that is up or coming up; killed with all that it started when the block ends."""
+def demonstration(*options: str, **environment: str) -> Iterator[Demo]:
+    """One that is up or coming up, with these options; killed with all that it started when the block ends."""
     # PostgreSQL, run as nobody by root, must pass through the folder.
     with tempfile.TemporaryDirectory(prefix="bulkhead-demo-") as name:
         Path(name).chmod(0o711)
         kept = {name: value for name, value in os.environ.items() if name not in _OF_THE_TESTS}
         process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "deploy.demo", "--folder", name, "up"],
+            [sys.executable, "-u", "-m", "deploy.demo", "--folder", name, *options, "up"],
             cwd=ROOT,
             env={**kept, **environment},
             stdout=subprocess.PIPE,

@@ -48,6 +48,9 @@ class Caller:
         """Sent again until it is answered: the key makes that one request."""
         return self._ask("POST", path, body, {"Idempotency-Key": str(uuid4())})
 
+    def delete(self, path: str) -> Any:
+        return self._ask("DELETE", path)
+
     def all(self, path: str) -> list[Any]:
         """The whole list, page by page."""
         found, following = [], f"{self.address}/api/v1/{path}"
@@ -110,13 +113,7 @@ class PoolAsSeen:
 
     def vms(self) -> dict[str, Vm]:
         """Of ours, by uuid. Raises xmlrpc.client.Error, OSError."""
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with ServerProxy(self._url, context=context) as server:
-            session = _value(server.session.login_with_password("root", self._password, "", "e2e"))
-            hosts = _value(server.host.get_all_records(session))
-            metrics = _value(server.VM_metrics.get_all_records(session))
-            vms = _value(server.VM.get_all_records(session))
+        hosts, metrics, vms = self.records("host", "VM_metrics", "VM")
         return {
             vm["uuid"]: Vm(
                 vm["uuid"],
@@ -128,6 +125,14 @@ class PoolAsSeen:
             for vm in vms.values()
             if vm["name_label"].startswith("instance-") and not vm["is_a_template"]
         }
+
+    def records(self, *classes: str) -> list[dict[str, Any]]:
+        """Of each class all records, by reference. Raises xmlrpc.client.Error, OSError."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with ServerProxy(self._url, context=context) as server:
+            session = _value(server.session.login_with_password("root", self._password, "", "e2e"))
+            return [_value(getattr(server, name).get_all_records(session)) for name in classes]
 
     def violations(self) -> list[Any]:
         with urllib.request.urlopen(f"{self.control}/violations", timeout=TIMEOUT) as answer:

@@ -69,9 +69,9 @@ def make(name: str, folder: Path | None = None) -> Path:
     return layout
 
 
-def push(layout: Path, target: str, *options: str) -> None:
+def push(layout: Path, target: str, *options: str, tag: str = TAG) -> None:
     """To "127.0.0.1:5000/nginx:latest", in plain HTTP; `options` are skopeo's, e.g. `--dest-creds=`."""
-    source = f"oci:{layout}:{TAG}"
+    source = f"oci:{layout}:{tag}"
     skopeo = ["skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false", *options]
     _run(*skopeo, source, f"docker://{target}")
 
