@@ -29,7 +29,7 @@ def command(plan: LabPlan, host: HostPlan, *, incoming: bool) -> list[str]:
     )
     return [
         *(PROGRAM, "-name", f"{plan.name}/{host.name}"),
-        *("-M", "pc,vmport=off", "-accel", "tcg,thread=multi,tb-size=256", "-cpu", PROCESSOR),
+        *("-M", "pc,vmport=off", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", PROCESSOR),
         *("-smp", str(plan.cpus), "-m", str(plan.memory_mib)),
         *("-nodefaults", "-vga", "none", "-display", "none", "-no-user-config"),
         *("-kernel", str(image.xen), "-append", xen),

@@ -6,7 +6,6 @@ of Dockerfiles and of runtime privileges. Where it is not what Docker does, the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +13,11 @@ import pytest
 
 from deploy.demo.tests.on_xen.site import Site
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 TENANT = "harbor"
 NEVER = {"restart_policy": "never"}
-# Name of a container → its image, and what else was asked for. All of them run side by side.
+# Name of a container → its image, and what else was asked for.
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "defaults": ("probe:report", NEVER),
     "given": (
@@ -38,6 +37,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "after-success": ("probe:signal", {"restart_policy": "on-failure", "command": ["count", "0"]}),
     "after-failure": ("probe:signal", {"restart_policy": "on-failure", "command": ["count", "3"]}),
 }
+SIDE_BY_SIDE = 4
+"""More of them boot no faster: the processors are emulated."""
 STOPPED_BY_US = ("obeys", "ignores")
 COME_BACK = ("always", "after-failure")
 
@@ -56,26 +57,30 @@ class Ran:
 
 
 @pytest.fixture(scope="module")
-def ran(xen_site: Site) -> Iterator[dict[str, Ran]]:
-    site = xen_site
-    made = {
-        name: site.deploy(TENANT, name, image, **wishes) for name, (image, wishes) in RUNS.items()
-    }
-    for name in STOPPED_BY_US:
-        site.says(TENANT, made[name], "ready")
-        site.do(TENANT, made[name], "stop")
-    for name in COME_BACK:
-        site.says(TENANT, made[name], "starts=2")
-    ended = {
-        name: site.until(TENANT, made[name], "exited", "stopped", "failed")
-        for name in RUNS
-        if name not in COME_BACK
-    }
-    yield {
-        name: Ran(ended.get(name, {}), site.output(TENANT, container))
-        for name, container in made.items()
-    }
+def ran(xen_site: Site) -> dict[str, Ran]:
+    names = list(RUNS)
+    made: dict[str, Ran] = {}
+    for start in range(0, len(names), SIDE_BY_SIDE):
+        made |= _run(xen_site, names[start : start + SIDE_BY_SIDE])
+    return made
+
+
+def _run(site: Site, names: list[str]) -> dict[str, Ran]:
+    """These, side by side, until each has ended or come back; then they are gone."""
+    made = {name: site.deploy(TENANT, name, RUNS[name][0], **RUNS[name][1]) for name in names}
+    ran = {}
+    for name, container in made.items():
+        if name in STOPPED_BY_US:
+            site.says(TENANT, container, "ready")
+            site.do(TENANT, container, "stop")
+        if name in COME_BACK:
+            site.says(TENANT, container, "starts=2")
+            seen = {}
+        else:
+            seen = site.until(TENANT, container, "exited", "stopped", "failed")
+        ran[name] = Ran(seen, site.output(TENANT, container))
     site.remove(TENANT, *made.values())
+    return ran
 
 
 REPORTED = [
