@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from hosting import labels
@@ -122,10 +123,12 @@ def _claim_again(hypervisor: Hypervisor, instance: Instance) -> None:
             continue  # then another is made
 
 
-def note_disks(instance: Instance, facts: Facts) -> None:
-    """Remember which disks it runs from. In a ledger step."""
-    if "disks" in facts:
-        Instance.objects.filter(pk=instance.pk).update(disk_uuids=facts["disks"])
+def note_start(instance: Instance, facts: Facts, **more: Any) -> None:
+    """Remember as what VM it was started, and from which disks. In a ledger step."""
+    disks = {"disk_uuids": facts["disks"]} if "disks" in facts else {}
+    Instance.objects.filter(pk=instance.pk).update(
+        vm_uuid=facts["vm"], started_at=Now(), **disks, **more
+    )
 
 
 def config_of(instance: Instance, nic: Nic | None = None) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -37,27 +37,33 @@ SHUNNED = timedelta(minutes=1)
 def take_place(instance: Instance, facts: Facts) -> Wait | Spawn[Segment] | dict[str, Any]:
     """Reserve a host for `instance`, an address on its tenant's network, and say where its disks come from.
 
-    In a ledger step. Facts that come of it: `host`, `golden` (the VDI to clone), `sr`; `nic` (worker/nics.py) if
-    it has an interface; `placed_now` if it had no host before. Anything else: what has to be waited for.
+    In a ledger step, which was given the instance as it is. Facts that come of it: `host`, `golden` (the VDI
+    to clone), `sr`; `nic` (worker/nics.py) if it has an interface; `placed_now` if it had no host before.
+    Anything else: what has to be waited for.
     """
-    now = Instance.objects.select_related("container__version").get(pk=instance.pk)
-    if now.published_at is None:
-        place = _take_host(now, facts)
-        return _joined(place, _take_nic(now)) if isinstance(place, dict) else place
+    if instance.published_at is None:
+        place = _take_host(instance, facts)
+        return place if isinstance(place, Wait) else _joined(place, _take_nic(place.instance))
     # It has its address. While its network is made anew no host need be held for it.
-    nic = take_nic(now)
+    nic = take_nic(instance)
     if isinstance(nic, (Wait, Spawn)):
         return nic
-    place = _take_host(now, facts)
-    return _joined(place, nic) if isinstance(place, dict) else place
+    place = _take_host(instance, facts)
+    return place if isinstance(place, Wait) else _joined(place, nic)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    instance: Instance
+    facts: dict[str, Any]
 
 
 def _joined(
-    place: dict[str, Any], nic: Wait | Spawn[Segment] | Nic | None
+    place: _Place, nic: Wait | Spawn[Segment] | Nic | None
 ) -> Wait | Spawn[Segment] | dict[str, Any]:
     if isinstance(nic, (Wait, Spawn)):
         return nic
-    return place if nic is None else {**place, "nic": dict(nic)}
+    return place.facts if nic is None else {**place.facts, "nic": dict(nic)}
 
 
 def _take_nic(instance: Instance) -> Wait | Spawn[Segment] | Nic | None:
@@ -68,29 +74,32 @@ def _take_nic(instance: Instance) -> Wait | Spawn[Segment] | Nic | None:
     return nic
 
 
-def _take_host(now: Instance, facts: Facts) -> Wait | dict[str, Any]:
-    placed: dict[str, Any] = {}
-    disks = _golden_disks(now)
+def _take_host(instance: Instance, facts: Facts) -> Wait | _Place:
+    disks = _golden_disks(instance)
     if not disks:
         return Wait(LOOK_AGAIN, "The image is not on any pool yet.")
-    if now.host_id is None:
-        asked = request_of(now, shunned=shunned_in(facts))
-        answer = _choose_where_disks_are(asked, now.container.tenant_id, disks)
-        if isinstance(answer, NoPlace):
-            return Wait(LOOK_AGAIN, explain(asked, answer))
-        if not Instance.objects.all().take_host(now, answer.host, asked.memory_bytes):
-            return Wait(timedelta(0))  # another one was faster: look again
-        now.refresh_from_db(fields=["host", "pool", "reserved_bytes"])
-        placed["placed_now"] = True
-    assert now.host_id is not None
-    assert now.pool_id is not None
-    disk = disks[now.pool_id]
-    return {
-        "host": str(now.host_id),
-        "golden": str(disk.vdi_uuid),
-        "sr": str(disk.sr_uuid),
-        **placed,
-    }
+    if instance.host_id is not None:
+        return _place(instance, disks)
+    asked = request_of(instance, shunned=shunned_in(facts))
+    answer = _choose_where_disks_are(asked, instance.container.tenant_id, disks)
+    if isinstance(answer, NoPlace):
+        return Wait(LOOK_AGAIN, explain(asked, answer))
+    if not Instance.objects.all().take_host(instance, answer.host, asked.memory_bytes):
+        return Wait(timedelta(0))  # another one was faster: look again
+    return _place(_read_again(instance), disks, placed_now=True)
+
+
+def _read_again(instance: Instance) -> Instance:
+    # Without the pool's certificates: this is read at each start.
+    rows = Instance.objects.select_related("pool", "network", "container")
+    return rows.defer("pool__candidates").get(pk=instance.pk)
+
+
+def _place(instance: Instance, disks: Mapping[UUID, GoldenDisk], **more: Any) -> _Place:
+    assert instance.pool_id is not None
+    disk = disks[instance.pool_id]
+    sources = {"golden": str(disk.vdi_uuid), "sr": str(disk.sr_uuid)}
+    return _Place(instance, {"host": str(instance.host_id), **sources, **more})
 
 
 def take_target(instance: Instance, facts: Facts) -> Wait | UUID:

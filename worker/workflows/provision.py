@@ -77,12 +77,11 @@ def start_again(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Out
 
 @provision.ledger(can_turn_back=False)
 def publish(instance: Instance, facts: Facts) -> Outcome:
-    machines.note_disks(instance, facts)
-    Instance.objects.filter(pk=instance.pk).update(
-        vm_uuid=facts["vm"],
-        published_at=Coalesce("published_at", Now()),
-        started_at=Now(),
+    machines.note_start(
+        instance,
+        facts,
         generation=instance.container.generation,
+        published_at=Coalesce("published_at", Now()),
     )
     return Done()
 

@@ -16,9 +16,7 @@ _EMPTY: Final = bytes(BLOCK_BYTES)
 _DIGEST_OF_EMPTY: Final = hashlib.sha1(_EMPTY, usedforsecurity=False).hexdigest()
 
 
-def blocks(
-    data: Iterable[tuple[int, bytes]], size: int
-) -> Iterator[tuple[int, bytes | bytearray]]:
+def blocks(data: Iterable[tuple[int, bytes]], size: int) -> Iterator[tuple[int, bytes | bytearray]]:
     """Cut (offset, bytes) pieces into numbered blocks; blocks of zeros are left out, ends are not.
 
     Raises ValueError for pieces that overlap, go back or reach beyond `size`, and for a size that is
