@@ -311,7 +311,8 @@ def _news_of(vms: Mapping[UUID, VmRecord]) -> Iterator[tuple[Row | None, Row]]:
     XAPI tells of a VM at each of its devices and at each thing that is begun with it: mostly of what an
     operation of ours does at this moment. One query.
     """
-    before = {row["uuid"]: row for row in VirtualMachine.objects.filter(pk__in=vms).values(*_NEWS)}
+    rows = VirtualMachine.objects.filter(pk__in=vms).order_by().values(*_NEWS)
+    before = {row["uuid"]: row for row in rows}
     for uuid, vm in vms.items():
         was, now = before.get(uuid), _vm(vm)
         if was is None or _ended(was, now) or any(was[name] != now[name] for name in _WAITED_FOR):

@@ -57,6 +57,17 @@ def test_a_place_is_taken_without_reading_the_pools_certificates(world: World) -
     assert not [query["sql"] for query in asked if "candidates" in query["sql"]]
 
 
+def test_a_new_instance_is_started_with_few_queries(
+    world: World, django_assert_max_num_queries: Any
+) -> None:
+    arrived(world)
+    operation = provision(world)
+    with django_assert_max_num_queries(34):
+        engine.advance(operation.uuid, to(world.pool))
+    operation.refresh_from_db()
+    assert operation.step == "await_running"
+
+
 def stuck(world: World, operation: Operation) -> Operation:
     for _ in range(4):
         let_time_pass()
