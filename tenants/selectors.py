@@ -56,11 +56,12 @@ def tokens_of(tenant: Tenant) -> QuerySet[ApiToken]:
 
 def find_token(secret: str) -> ApiToken | None:
     """The live token whose secret this is, with its maker's `role`, who must still belong to the tenant."""
+    makers = {"role": F("tenant__memberships__role")}
     found = (
         ApiToken.objects.live()
         .filter(digest=digest_of(secret))
         .filter(created_by__is_active=True, tenant__memberships__user=F("created_by"))
-        .annotate(role=F("tenant__memberships__role"))
+        .annotate(**makers)
         .select_related("tenant", "created_by")
     )
     return next(iter(found.order_by()), None)

@@ -15,7 +15,7 @@ from django.utils import timezone
 from hosting.catalog.models import GoldenDisk
 from hosting.compute.models import Instance
 from hosting.fleet.choices import HostState
-from hosting.fleet.models import Host, Pbd
+from hosting.fleet.models import Host
 from hosting.networks.models import Segment
 from worker.nics import Nic, take_nic
 from worker.placement import (
@@ -140,11 +140,11 @@ def request_of(instance: Instance, *, shunned: Collection[UUID | None] = ()) -> 
 
 
 def hosts_as_seen(
-    pools: Collection[UUID], tenants: Collection[UUID], *, reaching: Collection[UUID] = ()
+    pools: Collection[UUID], tenants: Collection[UUID], *, srs: Collection[UUID] = ()
 ) -> list[HostView]:
     """The hosts of these pools as they are now, with how many instances of these tenants each has.
 
-    Of storage only this is told: which of them reach all of it, those in `reaching`.
+    Of storage only this is told: which of them reach one of `srs`.
     """
     neighbours: defaultdict[UUID, dict[str, int]] = defaultdict(dict)
     there = Instance.objects.all().living().exclude(host=None).filter(container__tenant__in=tenants)
@@ -152,6 +152,7 @@ def hosts_as_seen(
     for host, tenant, count in counted.order_by():
         assert host is not None
         neighbours[host][str(tenant)] = count
+    hosts = Host.objects.all().present().filter(pool__in=list(pools)).with_reach(list(srs))
     return [
         HostView(
             uuid=host.pk,
@@ -159,10 +160,10 @@ def hosts_as_seen(
             free_bytes=host.memory_unreserved_bytes,
             accepting=host.state == HostState.ACCEPTING and host.enabled and host.live,
             cpu_count=host.cpu_count,
-            srs=_HERE if host.pk in reaching else frozenset(),
+            srs=_HERE if host.is_reaching else frozenset(),
             neighbours=neighbours[host.pk],
         )
-        for host in Host.objects.all().present().filter(pool__in=list(pools)).only(*_SEEN)
+        for host in hosts.only(*_SEEN)
     ]
 
 
@@ -184,10 +185,8 @@ def _choose_where_disks_are(
     asked: Request, tenant: UUID, disks: Mapping[UUID, GoldenDisk]
 ) -> Answer:
     """A host that reaches its own pool's golden disk."""
-    attached = Pbd.objects.filter(currently_attached=True, pool__in=list(disks))
-    on = attached.filter(sr__in=[disk.sr_uuid for disk in disks.values()])
-    reaching = set(on.values_list("host_id", flat=True))
-    hosts = hosts_as_seen(list(disks), [tenant], reaching=reaching)
+    srs = {disk.sr_uuid for disk in disks.values()}
+    hosts = hosts_as_seen(list(disks), [tenant], srs=srs)
     return choose(replace(asked, srs=_HERE), hosts)
 
 

@@ -25,8 +25,10 @@ class PerMinute(BaseThrottle):
         key = f"bulkhead:requests:{_caller(request)}:{int(now()) // _MINUTE}"
         # Not by Django's cache: under ASGI that would make a connection for each request.
         pipeline = _client(settings.REDIS_URL).pipeline(transaction=False)
+        pipeline.incr(key)
+        pipeline.expire(key, 2 * _MINUTE)
         try:
-            made, _ = pipeline.incr(key).expire(key, 2 * _MINUTE).execute()
+            made, _ = pipeline.execute()
         except redis.RedisError as error:
             log.warning("requests_not_counted", error=str(error))
             return True
