@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import chain
 from typing import Final
 from uuid import UUID
 
@@ -64,16 +65,16 @@ class Disks:
 
     def ensure_vdis(self, specs: Sequence[VdiSpec | CloneSpec]) -> tuple[VdiRecord, ...]:
         """What one of them fails with is raised when the others are done: none is left half-made."""
+        found = [self._find(spec) for spec in specs]
+        missing = [n for n, disk in enumerate(found) if disk is None]
         # Filling takes longest: what is to be filled is made first, and filled meanwhile.
-        order = sorted(range(len(specs)), key=lambda n: not _content(specs[n]))
-        sought: dict[int, tuple[str, Raw] | TaskHandle | Exception] = {}
+        missing.sort(key=lambda n: not _content(specs[n]))
+        begun = {n: self._begin(specs[n]) for n in missing}
+        there = ((n, disk) for n, disk in enumerate(found) if disk is not None)
         made: dict[int, VdiRecord] = {}
         uploads: list[Upload] = []
         failed: list[Exception] = []
-        with _noting(failed):
-            for n in order:
-                sought[n] = self._find(specs[n]) or self._begin(specs[n])
-        for n, got in self._as_made(sought):
+        for n, got in chain(there, self._as_made(begun)):
             with _noting(failed):
                 ref, raw = self._looked_at(specs[n], got)
                 if content := _content(specs[n]):
@@ -113,17 +114,11 @@ class Disks:
         }
 
     def _as_made(
-        self, sought: Mapping[int, tuple[str, Raw] | TaskHandle | Exception]
-    ) -> Iterator[tuple[int, tuple[str, Raw] | str | Exception]]:
-        """What was there, and what storage tasks made, each when it has. Busy for those that the SR does
-        not come to.
-        """
-        numbers: dict[TaskHandle, int] = {}
-        for n, known in sought.items():
-            if isinstance(known, tuple | Exception):
-                yield n, known
-            else:
-                numbers[known] = n
+        self, begun: Mapping[int, TaskHandle | Exception]
+    ) -> Iterator[tuple[int, str | Exception]]:
+        """What storage tasks made, each when it has. Busy for those that the SR does not come to."""
+        numbers = {task: n for n, task in begun.items() if not isinstance(task, Exception)}
+        yield from ((n, task) for n, task in begun.items() if isinstance(task, Exception))
         late: list[TaskHandle] = []
         for task, got in self._tasks.refs_as_made(list(numbers), STORAGE_WAIT):
             if _goes_on(got):
