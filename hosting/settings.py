@@ -108,7 +108,6 @@ WSGI_APPLICATION = "hosting.wsgi.application"
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "hosting.static.StaticFiles",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -117,6 +116,9 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    # Innermost, since it is synchronous: so are all around it then, where each of them by itself would under
+    # ASGI change threads twice.
+    "hosting.static.StaticFiles",
 ]
 
 TEMPLATES: list[dict[str, Any]] = [

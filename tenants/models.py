@@ -117,6 +117,9 @@ class ApiToken(models.Model):
 
     objects = ApiTokenQuerySet.as_manager()
 
+    # By find_token(): its maker's, in the tenant
+    role: str
+
     class Meta:
         ordering = ["-created_at"]
         constraints = [

@@ -34,9 +34,14 @@ def require(membership: Membership | None, action: Action) -> Membership:
     """
     if membership is None:
         raise NotFound
-    if not may(membership.role, action):
-        raise Forbidden(needed=action.value, role=membership.role)
+    require_role(membership.role, action)
     return membership
+
+
+def require_role(role: str, action: Action) -> None:
+    """Raises Forbidden unless `role` covers `action`."""
+    if not may(role, action):
+        raise Forbidden(needed=action.value, role=role)
 
 
 def require_scope(scopes: Collection[str], action: Action) -> None:

@@ -55,14 +55,16 @@ def tokens_of(tenant: Tenant) -> QuerySet[ApiToken]:
 
 
 def find_token(secret: str) -> ApiToken | None:
-    """The live token whose secret this is. Its maker must still belong to the tenant."""
-    return (
+    """The live token whose secret this is, with its maker's `role`, who must still belong to the tenant."""
+    makers = {"role": F("tenant__memberships__role")}
+    found = (
         ApiToken.objects.live()
         .filter(digest=digest_of(secret))
         .filter(created_by__is_active=True, tenant__memberships__user=F("created_by"))
+        .annotate(**makers)
         .select_related("tenant", "created_by")
-        .first()
     )
+    return next(iter(found.order_by()), None)
 
 
 def digest_of(secret: str) -> str:

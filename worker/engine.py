@@ -32,13 +32,11 @@ from hosting.operations.choices import (
     State,
     Trouble,
     What,
-    kinds_in,
     longest_step,
     queue_of,
 )
 from hosting.operations.models import (
     UNHEARD,
-    WITH_LIKELY_POOL,
     WITH_POOL,
     Operation,
     OperationEvent,
@@ -97,14 +95,7 @@ def _lease_of(queue: Queue) -> timedelta:
 
 
 # For one whose kind is not known yet.
-_LEASED = Case(
-    *(
-        When(kind__in=kinds_in(queue), then=Now() + _lease_of(queue))
-        for queue in Queue
-        if queue != Queue.TENANT
-    ),
-    default=Now() + _lease_of(Queue.TENANT),
-)
+_SHORTEST_LEASE = min(map(_lease_of, Queue))
 
 
 class LeaseLost(Exception):
@@ -141,8 +132,21 @@ def claim(uuid: UUID) -> Operation | None:
     """Take the lease if the operation is due and nobody holds it."""
     token = uuid4()
     due = Operation.objects.due().filter(uuid=uuid)
-    taken = due.update(lease_token=token, leased_until=_LEASED, attempt=F("attempt") + 1)
-    return _held_by(uuid, token, WITH_LIKELY_POOL) if taken else None
+    until = Now() + _SHORTEST_LEASE
+    taken = due.update(lease_token=token, leased_until=until, attempt=F("attempt") + 1)
+    return _claimed(uuid, token) if taken else None
+
+
+def _claimed(uuid: UUID, token: UUID) -> Operation | None:
+    # Most are about instances: to read all that others may be about would take PostgreSQL milliseconds to plan.
+    operation = _held_by(uuid, token, WITH_POOL["instance"])
+    if operation is None or operation.instance_id is not None:
+        return operation
+    lease = _lease_of(queue_of(operation.kind))
+    if lease > _SHORTEST_LEASE:
+        held = Operation.objects.filter(uuid=uuid, lease_token=token)
+        held.update(leased_until=Now() + lease)
+    return _held_by(uuid, token, WITH_POOL[operation.subject_name])
 
 
 def _reread(operation: Operation, before: str) -> Operation | None:
@@ -168,7 +172,7 @@ def _refreshed(operation: Operation) -> Operation | None:
 def _held_by(uuid: UUID, token: UUID | None, relations: Sequence[str]) -> Operation | None:
     # A pool's candidates are certificates by the dozen, and only needed to make its driver.
     heavy = [f"{name}__candidates" for name in relations if name.endswith("pool")]
-    held = Operation.objects.select_related(*relations).defer(*heavy)
+    held = Operation.objects.select_related(*relations).defer(*heavy).order_by()
     return next(iter(held.filter(uuid=uuid, lease_token=token)), None)
 
 
@@ -410,9 +414,11 @@ def _end(operation: Operation, state: Any, **changes: Any) -> Held:
         **changes,
     )
     ended = Operation.objects.filter(pk=operation.pk)
-    operation.state = final = ended.values_list("state", flat=True).get()
+    final, successor = ended.values_list("state", "superseded_by").get()
+    operation.state = final
     OperationEvent.objects.note(operation, What.ENDED, changes.get("error", "") or final)
-    promote_successors(ended)
+    if successor is not None:
+        promote_successors(ended)
     if final == State.SUCCEEDED and operation.parent_id is not None:
         # A failure leaves the parent to its own clock, or the two would spin.
         _wake_parent(operation.parent_id)

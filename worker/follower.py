@@ -85,7 +85,7 @@ class Follower:
         self._failures = 0
         self._sure_until = 0.0
         self._wrote_at = -BETWEEN
-        self._alarms_may_stand = True
+        self._trouble_may_stand = True
         self._is_waiting = False
         self._log = log.bind(pool=str(pool))
 
@@ -169,28 +169,27 @@ class Follower:
     def _write(self, changes: Changes) -> None:
         ours = Pool.objects.filter(pk=self._pool, follower_token=self._token)
         with transaction.atomic():
-            was = ours.select_for_update(no_key=True).values_list("state", flat=True).first()
-            if was is None:
-                raise LeadLost
-            ours.update(
+            renewed = ours.update(
                 state=PoolState.CONNECTED,
                 last_seen_at=Now(),
                 # The lead was renewed before the pool was asked; now it is again.
                 mirrored_at=F("followed_until") - LEASE,
                 followed_until=Now() + LEASE,
             )
+            if not renewed:
+                raise LeadLost
             touched = mirror.apply(self._pool, changes)
             wake_about(touched.subjects, touched.operations)
             tell_on_commit(tenants_of_instances(touched.shown))
             if touched.kinds:
                 self._wrote_at = monotonic()
-            kinds = touched.kinds | ({"pool"} if was != PoolState.CONNECTED else set())
+            kinds = touched.kinds | ({"pool"} if self._trouble_may_stand else set())
             if kinds:
                 transaction.on_commit(lambda: self._publish(self._pool, kinds))
-            if self._alarms_may_stand:
+            if self._trouble_may_stand:
                 for code in ("pool-unreachable", "follower-broken"):
                     close_alarm(f"{code}:{self._pool}")
-        self._alarms_may_stand = False
+        self._trouble_may_stand = False
         self._sure_until = monotonic() + SURE
 
     # ------------------------------------------------------------------------------------- out of luck
@@ -204,7 +203,7 @@ class Follower:
 
     def _note_unreachable(self, error: HypervisorError) -> None:
         self._failures += 1
-        self._alarms_may_stand = True
+        self._trouble_may_stand = True
         self._log.warning("pool_unreachable", reason=error.reason, failures=self._failures)
         if error.reason == "credentials" or self._failures % 5 == 0:
             self._forget_watcher()  # the pool's address or password may have been changed meanwhile
@@ -234,12 +233,15 @@ class Follower:
 
     def _fail(self) -> None:
         self._failures += 1
-        self._alarms_may_stand = True
         self._forget_watcher()
 
     def _forget_watcher(self) -> None:
-        """What comes next begins with a full snapshot, and with asking for the lead."""
+        """What comes next begins with a full snapshot, and with asking for the lead.
+
+        Meanwhile another one may have led, and told of trouble.
+        """
         self._sure_until = 0.0
+        self._trouble_may_stand = True
         if self._watcher is not None:
             self._watcher.close()
             self._watcher = None

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from hosting import labels
@@ -28,7 +29,6 @@ from worker.hypervisor.port import (
     Marker,
     Refused,
     TaskHandle,
-    Unreachable,
     VbdSpec,
     VdiSpec,
     VmRecord,
@@ -48,10 +48,8 @@ LOST = Wait(
     timedelta(seconds=30),
     "The pool does not know its VM any more, which may run all the same: a person must look.",
 )
-MOMENT = timedelta(seconds=0.5)
 IMPORT_FAILED = "import_failed"  # as the port calls an upload that came to nothing
 TRIES = 3
-STILL_RUNNING = "task_still_running"  # as the port calls what goes on after a wait
 
 
 def name_of(instance: Instance) -> str:
@@ -122,10 +120,12 @@ def _claim_again(hypervisor: Hypervisor, instance: Instance) -> None:
             continue  # then another is made
 
 
-def note_disks(instance: Instance, facts: Facts) -> None:
-    """Remember which disks it runs from. In a ledger step."""
-    if "disks" in facts:
-        Instance.objects.filter(pk=instance.pk).update(disk_uuids=facts["disks"])
+def note_start(instance: Instance, facts: Facts, **more: Any) -> None:
+    """Remember as what VM it was started, and from which disks. In a ledger step."""
+    disks = {"disk_uuids": facts["disks"]} if "disks" in facts else {}
+    Instance.objects.filter(pk=instance.pk).update(
+        vm_uuid=facts["vm"], started_at=Now(), **disks, **more
+    )
 
 
 def config_of(instance: Instance, nic: Nic | None = None) -> bytes:
@@ -186,39 +186,16 @@ def start(hypervisor: Hypervisor, vm: VmRecord, host: UUID) -> TaskHandle | None
     return vm.task_of("start_on") or hypervisor.start_on(vm.uuid, host)
 
 
-def ends_soon(hypervisor: Hypervisor, task: str | None) -> bool:
-    """Whether this start has come to its good end, or does in a moment; then the pool forgets its task.
-
-    A longer one shall not hold a worker up. Raises what it failed with.
-    """
-    if task is None:
-        return False
-    try:
-        hypervisor.wait(TaskHandle(task), MOMENT)
-    except Gone:
-        return False
-    except Unreachable as late:
-        if late.reason != STILL_RUNNING:
-            raise
-        return False
-    return True
-
-
-def has_started(
-    hypervisor: Hypervisor, vm: VmRecord, task: str | None, *, ran: bool = False
-) -> bool | Wait:
+def has_started(hypervisor: Hypervisor, vm: VmRecord, task: str | None) -> bool | Wait:
     """True: it ran, though it may have ended since. False: nothing is known of a start; begin again.
 
-    `ran`: the start is known to have come to its end, and its task is forgotten. Raises what the start failed
-    with.
+    Raises what the start failed with.
     """
     if vm.power_state == "Running":
         if vm.guest is not None and vm.guest.pv_drivers_detected:
-            _forget(hypervisor, None if ran else task)
+            _forget(hypervisor, task)
             return True
         return Wait(SOON, "The guest boots.")
-    if ran:
-        return True
     if task is None:
         return False
     try:

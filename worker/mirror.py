@@ -52,7 +52,10 @@ class Touched:
 
 
 def apply(pool: UUID, changes: Changes) -> Touched:
-    """Bring the pool's rows in step with `changes`, in one transaction; applying twice is harmless."""
+    """Bring the pool's rows in step with `changes`, in one transaction: the caller's if it has one.
+
+    Applying twice is harmless.
+    """
     found: dict[str, dict[UUID, Any]] = defaultdict(dict)
     for record in changes.records:
         found[record.kind][record.uuid] = record  # of several of one object the last is newest
@@ -60,7 +63,7 @@ def apply(pool: UUID, changes: Changes) -> Touched:
     for removed in changes.removed:
         gone[removed.kind].add(removed.uuid)
 
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         touched = _touched(pool, found)
         for kind, table in _TABLES.items():
             # First what left: an object that left and came back in one batch is here.
@@ -260,7 +263,7 @@ def _leave(model: type[models.Model], rows: models.QuerySet[Any]) -> int:
 
 def _write_pool(pool: UUID, changes: Changes, found: Mapping[str, Mapping[UUID, Any]]) -> None:
     seen: dict[str, Any] = {}
-    if changes.master is not None:
+    if changes.full and changes.master is not None:
         seen["master_id"] = changes.master
     master = found["host"].get(changes.master) if changes.master is not None else None
     if master is not None:
@@ -308,7 +311,8 @@ def _news_of(vms: Mapping[UUID, VmRecord]) -> Iterator[tuple[Row | None, Row]]:
     XAPI tells of a VM at each of its devices and at each thing that is begun with it: mostly of what an
     operation of ours does at this moment. One query.
     """
-    before = {row["uuid"]: row for row in VirtualMachine.objects.filter(pk__in=vms).values(*_NEWS)}
+    rows = VirtualMachine.objects.filter(pk__in=vms).order_by().values(*_NEWS)
+    before = {row["uuid"]: row for row in rows}
     for uuid, vm in vms.items():
         was, now = before.get(uuid), _vm(vm)
         if was is None or _ended(was, now) or any(was[name] != now[name] for name in _WAITED_FOR):

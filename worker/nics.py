@@ -33,21 +33,19 @@ class NetworkLost(Exception):
 def take_nic(instance: Instance) -> Wait | Spawn[Segment] | Nic | None:
     """Its address and its network, taken if it is new; None where it has no interface.
 
-    In a ledger step, with the instance in a pool. One that has run keeps what it was given then. Wait: nothing
+    In a ledger step, with the instance, as it is, in a pool. One that has run keeps what it was given then. Wait: nothing
     is free. Spawn: the network is still to be made in the pool.
     """
-    # Without the pool's certificates: this is read at each start.
-    rows = Instance.objects.select_related("pool", "network", "container")
-    now = rows.defer("pool__candidates").get(pk=instance.pk)
-    assert now.pool is not None
+    pool = instance.pool
+    assert pool is not None
     # Once it has an address, there may be a VM with it.
-    if now.published_at is None and now.network is None and now.pool.network_device:
-        full = _take_address(now)
+    if instance.published_at is None and instance.network is None and pool.network_device:
+        full = _take_address(instance)
         if full is not None:
             return full
-    if now.network is None:
+    if instance.network is None:
         return None
-    return _on_segment(now, now.network, now.pool)
+    return _on_segment(instance, instance.network, pool)
 
 
 def _take_address(instance: Instance) -> Wait | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from django.utils import timezone
 from hosting.catalog.models import GoldenDisk
 from hosting.compute.models import Instance
 from hosting.fleet.choices import HostState
-from hosting.fleet.models import Host, Pbd
+from hosting.fleet.models import Host
 from hosting.networks.models import Segment
 from worker.nics import Nic, take_nic
 from worker.placement import (
@@ -37,27 +37,33 @@ SHUNNED = timedelta(minutes=1)
 def take_place(instance: Instance, facts: Facts) -> Wait | Spawn[Segment] | dict[str, Any]:
     """Reserve a host for `instance`, an address on its tenant's network, and say where its disks come from.
 
-    In a ledger step. Facts that come of it: `host`, `golden` (the VDI to clone), `sr`; `nic` (worker/nics.py) if
-    it has an interface; `placed_now` if it had no host before. Anything else: what has to be waited for.
+    In a ledger step, which was given the instance as it is. Facts that come of it: `host`, `golden` (the VDI
+    to clone), `sr`; `nic` (worker/nics.py) if it has an interface; `placed_now` if it had no host before.
+    Anything else: what has to be waited for.
     """
-    now = Instance.objects.select_related("container__version").get(pk=instance.pk)
-    if now.published_at is None:
-        place = _take_host(now, facts)
-        return _joined(place, _take_nic(now)) if isinstance(place, dict) else place
+    if instance.published_at is None:
+        place = _take_host(instance, facts)
+        return place if isinstance(place, Wait) else _joined(place, _take_nic(place.instance))
     # It has its address. While its network is made anew no host need be held for it.
-    nic = take_nic(now)
+    nic = take_nic(instance)
     if isinstance(nic, (Wait, Spawn)):
         return nic
-    place = _take_host(now, facts)
-    return _joined(place, nic) if isinstance(place, dict) else place
+    place = _take_host(instance, facts)
+    return place if isinstance(place, Wait) else _joined(place, nic)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    instance: Instance
+    facts: dict[str, Any]
 
 
 def _joined(
-    place: dict[str, Any], nic: Wait | Spawn[Segment] | Nic | None
+    place: _Place, nic: Wait | Spawn[Segment] | Nic | None
 ) -> Wait | Spawn[Segment] | dict[str, Any]:
     if isinstance(nic, (Wait, Spawn)):
         return nic
-    return place if nic is None else {**place, "nic": dict(nic)}
+    return place.facts if nic is None else {**place.facts, "nic": dict(nic)}
 
 
 def _take_nic(instance: Instance) -> Wait | Spawn[Segment] | Nic | None:
@@ -68,29 +74,32 @@ def _take_nic(instance: Instance) -> Wait | Spawn[Segment] | Nic | None:
     return nic
 
 
-def _take_host(now: Instance, facts: Facts) -> Wait | dict[str, Any]:
-    placed: dict[str, Any] = {}
-    disks = _golden_disks(now)
+def _take_host(instance: Instance, facts: Facts) -> Wait | _Place:
+    disks = _golden_disks(instance)
     if not disks:
         return Wait(LOOK_AGAIN, "The image is not on any pool yet.")
-    if now.host_id is None:
-        asked = request_of(now, shunned=shunned_in(facts))
-        answer = _choose_where_disks_are(asked, now.container.tenant_id, disks)
-        if isinstance(answer, NoPlace):
-            return Wait(LOOK_AGAIN, explain(asked, answer))
-        if not Instance.objects.all().take_host(now, answer.host, asked.memory_bytes):
-            return Wait(timedelta(0))  # another one was faster: look again
-        now.refresh_from_db(fields=["host", "pool", "reserved_bytes"])
-        placed["placed_now"] = True
-    assert now.host_id is not None
-    assert now.pool_id is not None
-    disk = disks[now.pool_id]
-    return {
-        "host": str(now.host_id),
-        "golden": str(disk.vdi_uuid),
-        "sr": str(disk.sr_uuid),
-        **placed,
-    }
+    if instance.host_id is not None:
+        return _place(instance, disks)
+    asked = request_of(instance, shunned=shunned_in(facts))
+    answer = _choose_where_disks_are(asked, instance.container.tenant_id, disks)
+    if isinstance(answer, NoPlace):
+        return Wait(LOOK_AGAIN, explain(asked, answer))
+    if not Instance.objects.all().take_host(instance, answer.host, asked.memory_bytes):
+        return Wait(timedelta(0))  # another one was faster: look again
+    return _place(_read_again(instance), disks, placed_now=True)
+
+
+def _read_again(instance: Instance) -> Instance:
+    # Without the pool's certificates: this is read at each start.
+    rows = Instance.objects.select_related("pool", "network", "container")
+    return rows.defer("pool__candidates").get(pk=instance.pk)
+
+
+def _place(instance: Instance, disks: Mapping[UUID, GoldenDisk], **more: Any) -> _Place:
+    assert instance.pool_id is not None
+    disk = disks[instance.pool_id]
+    sources = {"golden": str(disk.vdi_uuid), "sr": str(disk.sr_uuid)}
+    return _Place(instance, {"host": str(instance.host_id), **sources, **more})
 
 
 def take_target(instance: Instance, facts: Facts) -> Wait | UUID:
@@ -131,11 +140,11 @@ def request_of(instance: Instance, *, shunned: Collection[UUID | None] = ()) -> 
 
 
 def hosts_as_seen(
-    pools: Collection[UUID], tenants: Collection[UUID], *, reaching: Collection[UUID] = ()
+    pools: Collection[UUID], tenants: Collection[UUID], *, srs: Collection[UUID] = ()
 ) -> list[HostView]:
     """The hosts of these pools as they are now, with how many instances of these tenants each has.
 
-    Of storage only this is told: which of them reach all of it, those in `reaching`.
+    Of storage only this is told: which of them reach one of `srs`.
     """
     neighbours: defaultdict[UUID, dict[str, int]] = defaultdict(dict)
     there = Instance.objects.all().living().exclude(host=None).filter(container__tenant__in=tenants)
@@ -143,6 +152,7 @@ def hosts_as_seen(
     for host, tenant, count in counted.order_by():
         assert host is not None
         neighbours[host][str(tenant)] = count
+    hosts = Host.objects.all().present().filter(pool__in=list(pools)).with_reach(list(srs))
     return [
         HostView(
             uuid=host.pk,
@@ -150,10 +160,10 @@ def hosts_as_seen(
             free_bytes=host.memory_unreserved_bytes,
             accepting=host.state == HostState.ACCEPTING and host.enabled and host.live,
             cpu_count=host.cpu_count,
-            srs=_HERE if host.pk in reaching else frozenset(),
+            srs=_HERE if host.is_reaching else frozenset(),
             neighbours=neighbours[host.pk],
         )
-        for host in Host.objects.all().present().filter(pool__in=list(pools)).only(*_SEEN)
+        for host in hosts.only(*_SEEN)
     ]
 
 
@@ -175,10 +185,8 @@ def _choose_where_disks_are(
     asked: Request, tenant: UUID, disks: Mapping[UUID, GoldenDisk]
 ) -> Answer:
     """A host that reaches its own pool's golden disk."""
-    attached = Pbd.objects.filter(currently_attached=True, pool__in=list(disks))
-    on = attached.filter(sr__in=[disk.sr_uuid for disk in disks.values()])
-    reaching = set(on.values_list("host_id", flat=True))
-    hosts = hosts_as_seen(list(disks), [tenant], reaching=reaching)
+    srs = {disk.sr_uuid for disk in disks.values()}
+    hosts = hosts_as_seen(list(disks), [tenant], srs=srs)
     return choose(replace(asked, srs=_HERE), hosts)
 
 

@@ -49,7 +49,6 @@ STEPS: dict[str, dict[str, str]] = {
         "place": _PLACE,
         "build_disks": _DISKS,
         "build_vm": "Makes its machine and starts it",
-        "see_start": _START,
         "await_running": _BOOT,
         "start_again": _START,
         "publish": _NOTE,

@@ -8,7 +8,7 @@ from rest_framework.request import Request
 
 from hosting.errors import NotFound
 from tenants.models import ApiToken, Tenant, User
-from tenants.permissions import Action, require, require_scope
+from tenants.permissions import Action, require, require_role, require_scope
 from tenants.selectors import find_tenant, find_token, membership_of
 from tenants.services import note_use
 
@@ -55,11 +55,13 @@ def tenant_for(request: Request, slug: str, action: Action) -> Tenant:
 
     Raises NotFound for strangers, and for another tenant's token; Forbidden for too low a role or scope.
     """
-    token, user = token_of(request), user_of(request)
-    if token is not None and token.tenant.slug != slug:
+    token = token_of(request)
+    if token is None:
+        tenant = find_tenant(user=user_of(request), slug=slug)
+        require(membership_of(user_of(request), tenant), action)
+        return tenant
+    if token.tenant.slug != slug:
         raise NotFound(slug=slug)
-    tenant = token.tenant if token is not None else find_tenant(user=user, slug=slug)
-    require(membership_of(user, tenant), action)
-    if token is not None:
-        require_scope(token.scopes, action)
-    return tenant
+    require_role(token.role, action)
+    require_scope(token.scopes, action)
+    return token.tenant

@@ -220,7 +220,7 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
 
 
 def _pool_of(host: UUID) -> Subquery:
-    return Subquery(Host.objects.filter(pk=host).values("pool")[:1])
+    return Subquery(Host.objects.filter(pk=host).order_by().values("pool")[:1])
 
 
 class AlreadyPlacedError(Exception):

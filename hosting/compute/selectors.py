@@ -147,7 +147,7 @@ def tenants_of_instances(instances: Collection[UUID]) -> set[UUID]:
     """Whose these are. One query; none for none."""
     if not instances:
         return set()
-    theirs = Instance.objects.filter(pk__in=instances)
+    theirs = Instance.objects.filter(pk__in=instances).order_by()
     return set(theirs.values_list("container__tenant_id", flat=True))
 
 

@@ -7,12 +7,13 @@ emptied and rebuilt from the pool at any time without loss.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 from django.core.validators import URLValidator
 from django.db import models
-from django.db.models import F, Q, Sum
+from django.db.models import Exists, F, OuterRef, Q, Sum
 from django.db.models.functions import Coalesce, Greatest, Now
 
 from hosting import keyring
@@ -138,6 +139,12 @@ class HostQuerySet(models.QuerySet["Host"]):
     def present(self) -> HostQuerySet:
         """Hosts that their pool still lists."""
         return self.filter(gone_at=None)
+
+    def with_reach(self, srs: Collection[UUID]) -> HostQuerySet:
+        """Each with whether it reaches one of these storage repositories: `is_reaching`."""
+        attached = Pbd.objects.filter(host=OuterRef("pk"), sr__in=srs, currently_attached=True)
+        reach = {"is_reaching": Exists(attached)}
+        return self.annotate(**reach)
 
     def accepting(self) -> HostQuerySet:
         """Hosts that new instances may be placed on."""
@@ -271,6 +278,9 @@ class Host(models.Model):
     gone_at = models.DateTimeField(null=True, editable=False)
 
     objects = HostQuerySet.as_manager()
+
+    # By with_reach()
+    is_reaching: bool
 
     class Meta:
         ordering = ["name"]

@@ -33,9 +33,6 @@ WITH_POOL: Mapping[str, tuple[str, ...]] = {
     "image": ("image__pool",),
     "segment": ("segment__pool", "segment__network"),
 }
-# Where it is not known yet which of them it will be: all would be more tables than PostgreSQL plans
-# in a millisecond, so the rare ones are read when they are looked at.
-WITH_LIKELY_POOL = (*WITH_POOL["instance"], *WITH_POOL["host"])
 
 
 def _exactly_one_subject() -> Q:

@@ -20,8 +20,9 @@ def operations() -> OperationQuerySet:
 
 
 def operations_of(tenant: Tenant) -> OperationQuerySet:
-    """Those about the tenant's containers and its own images, newest first."""
-    return operations().filter(about_things_of(tenant))
+    """Those about the tenant's containers and its own images, newest first, with their instances."""
+    found = Operation.objects.select_related("instance").filter(about_things_of(tenant))
+    return found.order_by("-created_at", "uuid")
 
 
 def about_things_of(tenant: Tenant) -> Q:

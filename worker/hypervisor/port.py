@@ -125,7 +125,10 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a watcher learned. `full`: the records are all there is, anything else is gone."""
+    """What a watcher learned. `full`: the records are all there is, anything else is gone.
+
+    Another `master` than before is told with `full`.
+    """
 
     full: bool
     records: tuple[Record, ...]

@@ -19,6 +19,7 @@ from django.db import InterfaceError, OperationalError, connection
 from django.db.models.functions import Now
 
 from hosting.alarms.models import Alarm
+from hosting.alarms.services import open_alarm
 from hosting.fleet import notices
 from hosting.fleet.choices import PoolState
 from hosting.fleet.models import Pool, PoolQuerySet, VirtualMachine
@@ -102,6 +103,23 @@ def test_no_news_is_not_told_but_the_pool_was_seen(desk: Desk) -> None:
     desk.said.clear()
     assert desk.hear().last_seen_at != seen
     assert desk.said == []
+
+
+def test_no_news_costs_one_update(desk: Desk, django_assert_num_queries: Any) -> None:
+    desk.hear(told(full=True))
+    with django_assert_num_queries(3):  # with the beginning and the end of a transaction
+        desk.follower.turn()
+
+
+def test_whoever_leads_again_closes_the_alarms_of_whoever_led_meanwhile(desk: Desk) -> None:
+    desk.hear(told(full=True))
+    Pool.objects.update(follower_token=uuid4(), state=PoolState.UNREACHABLE)
+    open_alarm(f"pool-unreachable:{desk.pool.pk}", title="It does not answer")
+    desk.hear(told())
+    Pool.objects.update(followed_until=Now())
+    assert desk.hear(told(full=True)).state == PoolState.CONNECTED
+    assert desk.said[-1] == (desk.pool.pk, {"pool"})
+    assert not Alarm.objects.standing().exists()
 
 
 def test_the_mirror_is_dated_by_when_the_pool_was_asked(desk: Desk) -> None:

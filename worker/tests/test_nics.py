@@ -57,6 +57,17 @@ def test_a_place_is_taken_without_reading_the_pools_certificates(world: World) -
     assert not [query["sql"] for query in asked if "candidates" in query["sql"]]
 
 
+def test_a_new_instance_is_started_with_few_queries(
+    world: World, django_assert_max_num_queries: Any
+) -> None:
+    arrived(world)
+    operation = provision(world)
+    with django_assert_max_num_queries(28):
+        engine.advance(operation.uuid, to(world.pool))
+    operation.refresh_from_db()
+    assert operation.step == "await_running"
+
+
 def stuck(world: World, operation: Operation) -> Operation:
     for _ in range(4):
         let_time_pass()
@@ -180,7 +191,7 @@ def test_what_was_begun_on_a_network_goes_on_there_when_its_pool_carries_none_an
     """Its VM may have the address already: nobody else may get it."""
     instance = world.add_instance()
     operation = provision(world, instance)
-    run_until(world, operation, "see_start")
+    run_until(world, operation, "await_running")
     world.pool.full.add(UUID(operation.facts["host"]))
     Pool.objects.filter(pk=world.row.pk).update(network_device="")
     run_to_end(operation, world.pool)

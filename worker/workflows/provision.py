@@ -6,13 +6,14 @@ Until it has run once, a refusal undoes all of it.
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db.models.functions import Coalesce, Now
 
 from hosting.compute.models import Instance
 from worker import machines
-from worker.hypervisor.port import Hypervisor
+from worker.hypervisor.port import Hypervisor, VmRecord
 from worker.nics import NetworkLost, forget_network
 from worker.places import shun, take_place
 from worker.workflow import Done, Facts, Failed, Next, Outcome, Wait, Workflow
@@ -45,24 +46,14 @@ def build_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcom
         vm = machines.build_vm(hypervisor, instance, facts)
     except NetworkLost:
         return Next(join_again)
-    task = machines.start(hypervisor, vm, UUID(facts["host"]))
-    return Next(see_start, vm=vm.uuid, task=task)
-
-
-@provision.remote
-def see_start(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
-    """Once it is written down that it was started: most starts are over before a wait would be.
-
-    Its guest boots now, and the follower tells when it has.
-    """
-    ran = machines.ends_soon(hypervisor, facts["task"])
-    return Next(await_running, ran=ran, after=machines.SOON)
+    return Next(await_running, vm=vm.uuid, **_begun(hypervisor, vm, facts))
 
 
 @provision.remote
 def await_running(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    """The follower tells when its guest has booted, or its start has failed."""
     vm = hypervisor.vm(UUID(facts["vm"]))
-    started = machines.has_started(hypervisor, vm, facts["task"], ran=facts["ran"])
+    started = machines.has_started(hypervisor, vm, facts["task"])
     if isinstance(started, Wait):
         return started
     return Next(publish if started else start_again)
@@ -72,17 +63,21 @@ def await_running(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> O
 def start_again(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
     """The VM that was started already, or none: another one must not be made."""
     vm = hypervisor.vm(UUID(facts["vm"]))
-    return Next(see_start, task=machines.start(hypervisor, vm, UUID(facts["host"])))
+    return Next(await_running, **_begun(hypervisor, vm, facts))
+
+
+def _begun(hypervisor: Hypervisor, vm: VmRecord, facts: Facts) -> dict[str, Any]:
+    """It is being started, and takes a while."""
+    return {"task": machines.start(hypervisor, vm, UUID(facts["host"])), "after": machines.SOON}
 
 
 @provision.ledger(can_turn_back=False)
 def publish(instance: Instance, facts: Facts) -> Outcome:
-    machines.note_disks(instance, facts)
-    Instance.objects.filter(pk=instance.pk).update(
-        vm_uuid=facts["vm"],
-        published_at=Coalesce("published_at", Now()),
-        started_at=Now(),
+    machines.note_start(
+        instance,
+        facts,
         generation=instance.container.generation,
+        published_at=Coalesce("published_at", Now()),
     )
     return Done()
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from django.db.models.functions import Now
-
 from hosting.compute.choices import DesiredState
 from hosting.compute.models import Instance
 from hosting.compute.services import forget_resize, settle_sizes
@@ -108,8 +106,7 @@ def await_running(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> O
 
 @resize.ledger(can_turn_back=False)
 def publish(instance: Instance, facts: Facts) -> Outcome:
-    machines.note_disks(instance, facts)
-    Instance.objects.filter(pk=instance.pk).update(vm_uuid=facts["vm"], started_at=Now())
+    machines.note_start(instance, facts)
     return Done()
 
 

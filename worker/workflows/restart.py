@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from django.db.models.functions import Now
-
 from hosting.compute.models import Instance
 from worker import machines
 from worker.hypervisor.port import Gone, Hypervisor
@@ -84,10 +82,7 @@ def await_running(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> O
 
 @restart.ledger
 def publish(instance: Instance, facts: Facts) -> Outcome:
-    machines.note_disks(instance, facts)
-    Instance.objects.filter(pk=instance.pk).update(
-        vm_uuid=facts["vm"], started_at=Now(), generation=instance.container.generation
-    )
+    machines.note_start(instance, facts, generation=instance.container.generation)
     return Done()
 
 

@@ -37,6 +37,26 @@ def test_a_container_comes_with_an_operation_to_watch(world: World) -> None:
     assert (found["status"], found["operation"]) == ("creating", operation["uuid"])
 
 
+def test_asking_for_a_container_costs_few_queries(
+    world: World, django_assert_max_num_queries: Any
+) -> None:
+    body = {"name": "web", "image": str(world.image.pk)}
+    world.callers["operate token"].get("/api/v1/me")  # its use is noted, to the minute
+    # who calls; confine; image, container, instance, quota, operation, journal; let go. And a savepoint and
+    # its end for each of: the tenant's transaction, the wish, the operation.
+    with django_assert_max_num_queries(9 + 3 * 2):
+        world.callers["operate token"].post(world.address("tenant-containers"), body)
+
+
+def test_looking_at_an_operation_costs_few_queries(
+    world: World, django_assert_max_num_queries: Any
+) -> None:
+    world.callers["view token"].get("/api/v1/me")  # its use is noted, to the minute
+    # who calls; confine, look, let go, in a savepoint
+    with django_assert_max_num_queries(4 + 2):
+        world.callers["view token"].get(world.address("tenant-operation"))
+
+
 def test_a_container_tells_what_its_vm_does(world: World) -> None:
     make_vm(world.host.pool, instance_uuid=world.instance.pk, power_state="Running")
     told = world.callers["viewer"].get(world.address("tenant-container")).json()

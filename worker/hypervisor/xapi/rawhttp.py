@@ -62,7 +62,7 @@ class Exchange:
         finally:
             self._sock.setblocking(True)
 
-    def sendall(self, data: bytes, /) -> None:
+    def sendall(self, data: bytes | bytearray, /) -> None:
         self._sock.sendall(data)
 
     def send_nowait(self, data: bytes, /) -> int:

@@ -11,9 +11,12 @@ from typing import Final
 
 BLOCK_BYTES: Final = 1024 * 1024
 _PAD: Final = tarfile.BLOCKSIZE
+# What most small disks end with, and empty ones begin with.
+_EMPTY: Final = bytes(BLOCK_BYTES)
+_DIGEST_OF_EMPTY: Final = hashlib.sha1(_EMPTY, usedforsecurity=False).hexdigest()
 
 
-def blocks(data: Iterable[tuple[int, bytes]], size: int) -> Iterator[tuple[int, bytes]]:
+def blocks(data: Iterable[tuple[int, bytes]], size: int) -> Iterator[tuple[int, bytes | bytearray]]:
     """Cut (offset, bytes) pieces into numbered blocks; blocks of zeros are left out, ends are not.
 
     Raises ValueError for pieces that overlap, go back or reach beyond `size`, and for a size that is
@@ -32,7 +35,7 @@ def blocks(data: Iterable[tuple[int, bytes]], size: int) -> Iterator[tuple[int, 
         block[start : start + len(piece)] = piece
     yield from _kept(number, block, last)
     if number != last:
-        yield last, bytes(_zeros(last, size))
+        yield last, _EMPTY[: size - last * BLOCK_BYTES]
 
 
 def _split(data: Iterable[tuple[int, bytes]], size: int) -> Iterator[tuple[int, bytes]]:
@@ -57,21 +60,27 @@ def _is_end(number: int, last: int) -> bool:
     return number in (0, last)
 
 
-def _kept(number: int, block: bytearray, last: int) -> Iterator[tuple[int, bytes]]:
+def _kept(number: int, block: bytearray, last: int) -> Iterator[tuple[int, bytearray]]:
     if _is_end(number, last) or any(block):
-        yield number, bytes(block)
+        yield number, block
 
 
-def encoded(data: Iterable[tuple[int, bytes]], size: int) -> Iterator[bytes]:
-    """The whole stream, member by member. There is no end-of-archive mark: the size is the end."""
+def encoded(data: Iterable[tuple[int, bytes]], size: int) -> Iterator[bytes | bytearray]:
+    """The whole stream, piece by piece. There is no end-of-archive mark: the size is the end."""
     for number, block in blocks(data, size):
-        yield _member(f"vdi/{number:08d}", block)
-        digest = hashlib.sha1(block, usedforsecurity=False).hexdigest()
-        yield _member(f"vdi/{number:08d}.checksum", digest.encode())
+        name, digest = f"vdi/{number:08d}", _digest_of(block).encode()
+        yield _header(name, len(block))
+        yield block  # whole sectors: nothing is padded
+        yield _header(f"{name}.checksum", len(digest)) + digest.ljust(_PAD, b"\0")
 
 
-def _member(name: str, content: bytes) -> bytes:
+def _digest_of(block: bytes | bytearray) -> str:
+    if block is _EMPTY:
+        return _DIGEST_OF_EMPTY
+    return hashlib.sha1(block, usedforsecurity=False).hexdigest()
+
+
+def _header(name: str, size: int) -> bytes:
     info = tarfile.TarInfo(name)
-    info.size = len(content)
-    padding = b"\0" * (-len(content) % _PAD)
-    return info.tobuf(tarfile.USTAR_FORMAT) + content + padding
+    info.size = size
+    return info.tobuf(tarfile.USTAR_FORMAT)

@@ -121,7 +121,7 @@ class Transfers:
         return open_exchange(session, session.master(), method, path, query, seconds)
 
 
-def _stream(exchange: Exchange, stream: Iterable[bytes], deadline: float) -> None:
+def _stream(exchange: Exchange, stream: Iterable[bytes | bytearray], deadline: float) -> None:
     """Send it all and wait for the other end to close. Why that failed, the task knows better."""
     try:
         for piece in stream:
