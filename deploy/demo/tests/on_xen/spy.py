@@ -1,7 +1,7 @@
 """Runs inside of a container, as its root: sends any frame and tells which came. Standard library only.
 
 POST /send: frames in hex, one a line, go out of eth0 as they are.
-POST /hear: SECONDS MARK: for so long listen, then answer how many frames with MARK in them came in.
+POST /hear: SECONDS MARK: for so long listen, then answer how many frames with MARK, given in hex, came in.
 POST /try: ADDRESS PORT a line; answers "open", or why not, a line.
 """
 
@@ -31,7 +31,7 @@ def send(body: bytes) -> str:
 
 def hear(body: bytes) -> str:
     seconds, mark = body.split()
-    until, heard = time.monotonic() + float(seconds), 0
+    until, heard, mark = time.monotonic() + float(seconds), 0, bytes.fromhex(mark.decode())
     with raw() as line:
         while (left := until - time.monotonic()) > 0:
             if select.select([line], [], [], left)[0]:

@@ -129,11 +129,7 @@ def test_nothing_gets_through_with(street: Street, forged: str) -> None:
     mark = f"forged-{list(FORGED).index(forged)}".encode()
     after = f"after-{list(FORGED).index(forged)}".encode()
     heard: list[str] = []
-    listening = threading.Thread(
-        target=lambda: heard.append(
-            street.ask(street.victim, "/hear", f"{LISTENS:.0f} {mark.decode()}")
-        )
-    )
+    listening = _listening(street, mark, heard)
     with Capture(street) as capture:
         listening.start()
         _send(street, [FORGED[forged](street, mark)] * 5 + [_udp(street.spy, after)])
@@ -145,9 +141,7 @@ def test_nothing_gets_through_with(street: Street, forged: str) -> None:
 
 def test_a_neighbour_hears_nothing_of_what_others_send(street: Street) -> None:
     heard: list[str] = []
-    listening = threading.Thread(
-        target=lambda: heard.append(street.ask(street.victim, "/hear", f"{LISTENS:.0f} broadcast"))
-    )
+    listening = _listening(street, b"broadcast", heard)
     with Capture(street) as capture:
         listening.start()
         _send(street, [_udp(street.spy, b"broadcast")] * 20)
@@ -192,6 +186,13 @@ def _ports(site: Site) -> list[int]:
 
 
 # -------------------------------------------------------------------------------------------------- frames
+
+
+def _listening(street: Street, mark: bytes, heard: list[str]) -> threading.Thread:
+    """The victim's ears: how often it heard the mark is added to `heard`."""
+    # In hex, since the question itself goes by the cable that is looked at.
+    body = f"{LISTENS:.0f} {mark.hex()}"
+    return threading.Thread(target=lambda: heard.append(street.ask(street.victim, "/hear", body)))
 
 
 def _send(street: Street, frames: list[bytes]) -> None:
