@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,6 +24,8 @@ from deploy.local.redis import Redis
 from deploy.local.service import serving
 
 POOL, TENANT = "bench", "bench"
+PAGE = 200
+"""Operations in one answer: as many as the API gives."""
 _CELERY = ("-m", "celery", "--app", "hosting", "--quiet")
 _QUIET = ("--loglevel", "WARNING")
 
@@ -303,18 +305,27 @@ class Client:
         }
         return str(self._ask("POST", "/containers", 202, body)["uuid"])
 
-    def operation(self, uuid: str) -> dict[str, Any]:
-        return self._ask("GET", f"/operations/{uuid}", 200)
+    def await_successes(self, uuids: Collection[str], seconds: float = 120) -> None:
+        """Every one of them, of which there may be a page full.
 
-    def await_success(self, uuid: str, seconds: float = 120) -> None:
-        """Raises RuntimeError when it ends otherwise, TimeoutError when it does not end."""
+        Raises RuntimeError when one ends otherwise, TimeoutError when one does not end.
+        """
         deadline = time.monotonic() + seconds
-        while (now := self.operation(uuid))["ended_at"] is None:
+        while under_way := self._under_way(set(uuids)):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"not ended after {seconds:.0f} s: {now}")
-            time.sleep(0.02)
-        if now["state"] != "succeeded":
-            raise RuntimeError(f"the operation ended otherwise: {now}")
+                raise TimeoutError(f"not ended after {seconds:.0f} s: {under_way}")
+            # Newest first: who waits for the newest mostly waits for all.
+            self._ask("GET", f"/operations/{under_way[0]}?wait=10", 200)
+
+    def _under_way(self, uuids: set[str]) -> list[str]:
+        page = self._ask("GET", f"/operations?limit={PAGE}", 200)["results"]
+        found = [one for one in page if one["uuid"] in uuids]
+        if len(found) != len(uuids):
+            raise RuntimeError(f"{len(uuids)} operations do not fit into a page of {PAGE}")
+        for one in found:
+            if one["state"] not in ("active", "queued", "succeeded"):
+                raise RuntimeError(f"the operation ended otherwise: {one}")
+        return [one["uuid"] for one in found if one["ended_at"] is None]
 
     def _ask(
         self, method: str, path: str, wanted: int, body: dict[str, Any] | None = None

@@ -192,8 +192,7 @@ class Bench:
                 asked.append(threads.submit(ask, name))
             accepted = dict(future.result() for future in asked)
         self._await_booted(already + vms)
-        for operation in accepted:
-            clients[0].await_success(operation)
+        clients[0].await_successes(accepted)
         took = time.monotonic() - began
         metered = self._lab.take()
         self.ours.count(metered, vms)
