@@ -23,7 +23,7 @@ from deploy.xenlab.plan import GATEWAY
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SPY = (Path(__file__).parent / "spy.py").read_text(encoding="utf-8")
-LISTENS = 8.0
+LISTENS = 5.0
 """Seconds that the victim listens: what is sent arrives in milliseconds."""
 _ETH_P_ALL = 3
 
