@@ -8,6 +8,9 @@
 /* How the container ended, as "code N", "signal N" or "failed WHY", into `to`. */
 void report_describe(int status, char *to, size_t room);
 
+/* Whether this guest waits for its root disk, and what it can do meanwhile. Again after a move to another host. */
+void report_blank(struct xenstore *xenstore, bool waits);
+
 /* Addresses, what this guest can do, and that it is up. Again after a move to another host. */
 void report_ready(struct xenstore *xenstore, const struct spec *spec);
 
