@@ -23,7 +23,9 @@ from deploy.xenlab.agent.xenstore import Xenstore
 
 BACKENDS = "/local/domain/0/backend"
 # A backend's kind, domain, device; watched by what appears last.
-_BACKEND = re.compile(rf"{BACKENDS}/(vif|vbd)/(\d+)/(\d+)/(?:state|hotplug-status|params)")
+_BACKEND = re.compile(rf"{BACKENDS}/(vif|vbd)/(\d+)/(\d+)/(state|hotplug-status|params)")
+# What says that there is something to do for a device.
+FIRST = {"vif": "state", "vbd": "params"}
 INIT_WAIT = "2"
 SETTLED = 30.0
 INTERFACE = 10.0
@@ -50,7 +52,7 @@ class Hotplug:
         for kind in ("vif", "vbd"):
             for domid in await self._store.names(f"{BACKENDS}/{kind}"):
                 for device in await self._store.names(f"{BACKENDS}/{kind}/{domid}"):
-                    self._changed(f"{BACKENDS}/{kind}/{domid}/{device}/state")
+                    self._changed(f"{BACKENDS}/{kind}/{domid}/{device}/{FIRST[kind]}")
 
     async def filter_anew(self, domid: int, vif: Vif) -> None:
         """Changes what a running domain's interface may send, at once and without a gap."""
@@ -88,6 +90,8 @@ class Hotplug:
             key = (found[1], found[2], found[3])
             if news := self._news.get(int(found[2])):
                 news.set()
+            if found[1] == "vbd" and found[4] != "params":
+                return
             if key in self._tasks:
                 self._again.add(key)
             else:
@@ -109,8 +113,9 @@ class Hotplug:
             self._tasks.pop(key, None)
 
     async def _vbd(self, base: str, domid: str, device: str) -> None:
-        params = await self._store.read_or(f"{base}/params")
-        if not params or await self._store.read_or(f"{base}/physical-device"):
+        if await self._store.read_or(f"{base}/physical-device"):
+            return
+        if not (params := await self._store.read_or(f"{base}/params")):
             return
         status = Path(params).stat()
         if not stat.S_ISBLK(status.st_mode):

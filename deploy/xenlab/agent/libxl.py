@@ -1,8 +1,9 @@
 """A device as libxl 4.17 writes it down, for devices that are plugged without xl.
 
 In xenstore it has three nodes (libxl_device.c, libxl_disk.c, libxl_nic.c): the backend's, the frontend's, which
-is the guest's own, and below /libxl a copy of the backend's that no guest can change. By the third libxl knows
-what to save, move and destroy. It has the device's configuration beside, as JSON, in the domain's `userdata`.
+is the guest's own, and one below /libxl by which libxl knows what to save, move and destroy. It has the device's
+configuration beside, as JSON, in the domain's `userdata`. Of the nodes only those are written that Linux' backends
+or libxl read: each takes xenstored some milliseconds here.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from deploy.xenlab.agent.errors import AgentError
 from deploy.xenlab.agent.spec import NO_SCRIPT, Disk, Vif
-from deploy.xenlab.agent.xenstore import Node
+from deploy.xenlab.agent.transaction import Node
 
 USERDATA = Path("/var/lib/xen")
 # Major number of xvda, which has 16 minor numbers as each disk after it.
@@ -27,11 +28,15 @@ RATE_INTERVAL_US = 50_000
 
 @dataclass(frozen=True)
 class Device:
-    """`kind`: `vbd` or `vif`. `done`: what a hotplug script would write, for devices that need none."""
+    """`kind`: `vbd` or `vif`. `told`: what both backend and libxl know of it; `kept`: libxl alone.
+
+    `done`: what a hotplug script would write, for devices that need none.
+    """
 
     kind: str
     number: int
-    backend: dict[str, str]
+    told: dict[str, str]
+    kept: dict[str, str]
     frontend: dict[str, str]
     done: dict[str, str]
     entry: dict[str, Any]
@@ -39,21 +44,25 @@ class Device:
     def nodes(self, domid: int) -> list[Node]:
         """All that xenstore has to hold of it."""
         backend, frontend, kept = paths(domid, self.kind, self.number)
-        common = {"frontend-id": str(domid), "online": "1", "state": INITIALISING, **self.backend}
         return [
-            Node(kept, {"frontend": frontend, "backend": backend, **common}, ("n0",)),
+            Node(kept, {"frontend": frontend, "backend": backend, **self.kept, **self.told}),
             Node(
                 frontend,
-                {
-                    "backend": backend,
-                    "backend-id": "0",
-                    "state": INITIALISING,
-                    "trusted": "1",
-                    **self.frontend,
-                },
+                {"backend": backend, "backend-id": "0", "state": INITIALISING, **self.frontend},
                 (f"n{domid}", "r0"),
             ),
-            Node(backend, {"frontend": frontend, **common, **self.done}, ("n0", f"r{domid}")),
+            Node(
+                backend,
+                {
+                    "frontend": frontend,
+                    "frontend-id": str(domid),
+                    "online": "1",
+                    "state": INITIALISING,
+                    **self.told,
+                    **self.done,
+                },
+                ("n0", f"r{domid}"),
+            ),
         ]
 
 
@@ -78,18 +87,13 @@ def of_disk(disk: Disk, path: str) -> Device:
     return Device(
         kind="vbd",
         number=number,
-        backend={
+        told={
             "params": path,
-            "script": NO_SCRIPT,
-            "removable": "0",
-            "bootable": "1",
             "dev": disk.name,
-            "type": "phy",
             "mode": "r" if disk.read_only else "w",
             "device-type": "disk",
-            "discard-enable": "0",
-            "specification": "xen",
         },
+        kept={"script": NO_SCRIPT, "removable": "0", "type": "phy", "specification": "xen"},
         frontend={"virtual-device": str(number), "device-type": "disk"},
         done={
             "physical-device": f"{os.major(node):x}:{os.minor(node):x}",
@@ -112,14 +116,14 @@ def of_vif(vif: Vif) -> Device:
     return Device(
         kind="vif",
         number=vif.device,
-        backend={
+        told={
             "script": NO_SCRIPT,
             "mac": vif.mac,
             **({"rate": f"{bytes_each},{RATE_INTERVAL_US}"} if vif.kbps else {}),
             "bridge": vif.bridge,
             "handle": str(vif.device),
-            "type": "vif",
         },
+        kept={"type": "vif"},
         frontend={"handle": str(vif.device), "mac": vif.mac},
         done={},
         entry={

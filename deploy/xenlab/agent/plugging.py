@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-from deploy.xenlab.agent import libxl, nbd
+from deploy.xenlab.agent import libxl, nbd, transaction
 from deploy.xenlab.agent.domains import Domain, Domains
 from deploy.xenlab.agent.errors import AgentError
 from deploy.xenlab.agent.spec import Devices, Disk, Vif
@@ -52,8 +52,9 @@ class Plugging:
             try:
                 libxl.add(domain.domid, domain.uuid, added)
                 nodes = [node for device in added for node in device.nodes(domain.domid)]
-                await self._store.make_all(nodes)
-                await self._domains.hotplug.settled(domain.domid, more)
+                await asyncio.to_thread(transaction.make_all, nodes)
+                # Disks are connected as they are made.
+                await self._domains.hotplug.settled(domain.domid, replace(more, disks=()))
             except BaseException:
                 await self._forget(domain, known, more)
                 raise

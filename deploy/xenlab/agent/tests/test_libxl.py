@@ -24,7 +24,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_guest_owns_its_frontend_and_nothing_else_of_a_device() -> None:
-    own = [n.path for n in libxl.of_vif(VIF).nodes(7) if n.permissions[0] == "n7"]
+    own = [n.path for n in libxl.of_vif(VIF).nodes(7) if n.permissions[:1] == ("n7",)]
     assert own == ["/local/domain/7/device/vif/1"]
 
 
@@ -39,7 +39,7 @@ def test_a_disk_that_is_plugged_needs_no_script() -> None:
 
 
 def test_a_limited_interface_is_limited_as_xl_would_have_it() -> None:
-    assert libxl.of_vif(VIF).backend["rate"] == "50000,50000"
+    assert libxl.of_vif(VIF).told["rate"] == "50000,50000"
 
 
 def test_devices_come_into_and_out_of_what_libxl_knows(kept: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy.xenlab.agent import xenstore
-from deploy.xenlab.agent.xenstore import HEADER, Node, Xenstore
+from deploy.xenlab.agent.xenstore import HEADER, Xenstore
 
 
 class FakeXenstored:
@@ -16,12 +16,10 @@ class FakeXenstored:
     def __init__(self) -> None:
         self.nodes: dict[str, bytes] = {}
         self.watches: dict[str, str] = {}
-        self.permissions: dict[str, list[str]] = {}
-        self.conflicts = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while head := await reader.read(HEADER.size):
-            kind, number, transaction, length = HEADER.unpack(head)
+            kind, number, _, length = HEADER.unpack(head)
             path, _, rest = (await reader.readexactly(length)).partition(b"\0")
             name = path.decode()
             answer, answer_kind = b"OK\0", kind
@@ -32,13 +30,6 @@ class FakeXenstored:
                     answer, answer_kind = b"ENOENT\0", xenstore.ERROR
             elif kind == xenstore.WRITE:
                 self.nodes[name] = rest
-            elif kind == xenstore.SET_PERMISSIONS:
-                self.permissions[name] = rest.decode().split("\0")[:-1]
-            elif kind == xenstore.BEGIN:
-                answer = b"7\0"
-            elif kind == xenstore.END and transaction == 7 and self.conflicts:
-                self.conflicts -= 1
-                answer, answer_kind = b"EAGAIN\0", xenstore.ERROR
             elif kind == xenstore.WATCH:
                 self.watches[name] = rest.rstrip(b"\0").decode()
             writer.write(HEADER.pack(answer_kind, number, 0, len(answer)) + answer)
@@ -50,12 +41,8 @@ class FakeXenstored:
 
 
 @pytest.fixture
-def fake() -> FakeXenstored:
-    return FakeXenstored()
-
-
-@pytest.fixture
-async def store(fake: FakeXenstored, tmp_path: Path) -> AsyncIterator[Xenstore]:
+async def store(tmp_path: Path) -> AsyncIterator[Xenstore]:
+    fake = FakeXenstored()
     server = await asyncio.start_unix_server(fake.serve, tmp_path / "socket")
     async with server:
         store = await Xenstore.connect(str(tmp_path / "socket"))
@@ -84,32 +71,6 @@ async def test_many_requests_may_be_under_way(store: Xenstore) -> None:
     await asyncio.gather(*(store.write(f"/{n}", str(n)) for n in range(50)))
     values = await asyncio.gather(*(store.read(f"/{n}") for n in range(50)))
     assert values == [str(n) for n in range(50)]
-
-
-async def test_nodes_made_together_are_made_again_when_another_came_between(
-    store: Xenstore, fake: FakeXenstored
-) -> None:
-    fake.conflicts = 1
-    nodes = [
-        Node("/a", {"one": "1", "two": "2"}, ("n0", "r5")),
-        Node("/b", {"three": "3"}, ("n5",)),
-    ]
-    await store.make_all(nodes)
-    assert {path: value.decode() for path, value in fake.nodes.items()} == {
-        "/a/one": "1",
-        "/a/two": "2",
-        "/b/three": "3",
-    }
-    assert fake.permissions == {"/a": ["n0", "r5"], "/b": ["n5"]}
-    assert fake.conflicts == 0
-
-
-async def test_nodes_that_never_come_to_be_are_given_up(
-    store: Xenstore, fake: FakeXenstored
-) -> None:
-    fake.conflicts = 1000
-    with pytest.raises(BlockingIOError):
-        await store.make_all([Node("/a", {}, ("n0",))])
 
 
 async def test_a_watcher_hears_of_changes_below_its_path(store: Xenstore) -> None:
