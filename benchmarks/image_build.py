@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -87,25 +87,40 @@ def make_image(folder: Path, entries: int, size: int) -> Mapping[str, int]:
     """Write the layout; what is in it."""
     chosen = list(_choose(entries, size))
     share = -(-len(chosen) // LAYERS)
-    blobs = folder / "blobs/sha256"
-    blobs.mkdir(parents=True)
-    layers, diff_ids, unpacked = [], [], 0
+    archives = []
     for begin in range(0, len(chosen), share):
         names = b"\0".join(chosen[begin : begin + share])
         archive = subprocess.run(
             ["tar", "-C", "/", "--no-recursion", "--null", "-T", "-", "-cf", "-"],
             input=names, stdout=subprocess.PIPE, timeout=300, check=True,
         ).stdout  # fmt: skip
-        diff_ids.append(f"sha256:{hashlib.sha256(archive).hexdigest()}")
-        unpacked += len(archive)
-        packed = gzip.compress(archive, 6, mtime=0)
-        layers.append(_put(blobs, packed, f"{_OCI}.layer.v1.tar+gzip"))
+        archives.append(archive)
+    put_image(folder, archives)
+    packed_bytes = sum(path.stat().st_size for path in (folder / "blobs/sha256").iterdir())
+    return {
+        "entries": len(chosen),
+        "unpacked_bytes": sum(len(archive) for archive in archives),
+        "packed_bytes": packed_bytes,
+    }
+
+
+def put_image(folder: Path, archives: Sequence[bytes]) -> None:
+    """Write an OCI layout of these layers."""
+    blobs = folder / "blobs/sha256"
+    blobs.mkdir(parents=True)
     config = {
         "architecture": "amd64",
         "os": "linux",
         "config": {},
-        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        "rootfs": {
+            "type": "layers",
+            "diff_ids": [f"sha256:{hashlib.sha256(archive).hexdigest()}" for archive in archives],
+        },
     }
+    layers = [
+        _put(blobs, gzip.compress(archive, 6, mtime=0), f"{_OCI}.layer.v1.tar+gzip")
+        for archive in archives
+    ]
     manifest = {
         "schemaVersion": 2,
         "config": _put(blobs, json.dumps(config).encode(), f"{_OCI}.config.v1+json"),
@@ -115,8 +130,6 @@ def make_image(folder: Path, entries: int, size: int) -> Mapping[str, int]:
     entry["annotations"] = {"org.opencontainers.image.ref.name": "it"}
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
     (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    packed_bytes = sum(path.stat().st_size for path in blobs.iterdir())
-    return {"entries": len(chosen), "unpacked_bytes": unpacked, "packed_bytes": packed_bytes}
 
 
 def _put(blobs: Path, data: bytes, kind: str) -> dict[str, object]:

@@ -130,7 +130,8 @@ void container_settle(struct container *container) {
 }
 
 void container_signal(struct container *container, int signal) {
-    if (!container->has_ended)
+    /* Before it was started its pid is 0, which would be ourselves. */
+    if (container->process.pid && !container->has_ended)
         kill(container->process.pid, signal);
 }
 

@@ -17,30 +17,31 @@
 
 static const char *const prefixes[] = {"xvd", "vd", "sd"};
 
-int disk_wait(int device, char path[DISK_PATH]) {
-    int64_t deadline = now_ms() + DISK_WAIT_MS;
-    if (device < 0 || device > 25) {
-        errno = ENODEV;
-        return -1;
-    }
-    for (;;) {
-        for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
-            snprintf(path, DISK_PATH, "/dev/%s%c", prefixes[i], 'a' + device);
-            if (!access(path, F_OK))
-                return 0;
-        }
-        if (now_ms() > deadline)
-            break;
-        sleep_ms(2);
+int disk_find(int device, char path[DISK_PATH]) {
+    for (size_t i = 0; device >= 0 && device <= 25 && i < sizeof prefixes / sizeof *prefixes; i++) {
+        snprintf(path, DISK_PATH, "/dev/%s%c", prefixes[i], 'a' + device);
+        if (!access(path, F_OK))
+            return 0;
     }
     errno = ENODEV;
     return -1;
 }
 
-int disk_partition(const char *name, char path[DISK_PATH]) {
-    char disk[DISK_PATH], folder[64], line[300], uevent[1024], wanted[80];
-    if (disk_wait(DISK_ROOT, disk))
-        return -1;
+int disk_wait(int device, char path[DISK_PATH]) {
+    int64_t deadline = now_ms() + DISK_WAIT_MS;
+    while (disk_find(device, path)) {
+        if (now_ms() > deadline || device < 0 || device > 25) {
+            errno = ENODEV;
+            return -1;
+        }
+        sleep_ms(2);
+    }
+    return 0;
+}
+
+/* The partition of this name that the kernel has found on this disk by now. */
+static int find_partition(const char *disk, const char *name, char path[DISK_PATH]) {
+    char folder[64], line[300], uevent[1024], wanted[80];
     snprintf(wanted, sizeof wanted, "\nPARTNAME=%s\n", name);
     snprintf(folder, sizeof folder, "/sys/class/block/%s", disk + strlen("/dev/"));
     DIR *parts = opendir(folder);
@@ -58,6 +59,19 @@ int disk_partition(const char *name, char path[DISK_PATH]) {
     closedir(parts);
     errno = ENODEV;
     return found ? 0 : -1;
+}
+
+int disk_partition(const char *name, char path[DISK_PATH]) {
+    char disk[DISK_PATH];
+    if (disk_wait(DISK_ROOT, disk))
+        return -1;
+    /* A disk has its name a moment before its partitions. */
+    for (int64_t deadline = now_ms() + PARTITION_WAIT_MS; find_partition(disk, name, path); sleep_ms(2))
+        if (now_ms() > deadline) {
+            errno = ENODEV;
+            return -1;
+        }
+    return 0;
 }
 
 const char *disk_golden_type(const char *path) {

@@ -5,10 +5,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { DISK_ROOT = 0, DISK_CONFIG = 1, DISK_SCRATCH = 2, DISK_PATH = 32, DISK_WAIT_MS = 20000 };
+enum { DISK_ROOT = 0, DISK_CONFIG = 1, DISK_SCRATCH = 2, DISK_PATH = 32, DISK_WAIT_MS = 20000, PARTITION_WAIT_MS = 1000 };
 
-/* The device of this number, under the name that Xen, virtio or an emulated controller gives it, once the kernel
- * has it; -1 after DISK_WAIT_MS. */
+/* The device of this number, under the name that Xen, virtio or an emulated controller gives it; -1 when the kernel
+ * has none. */
+int disk_find(int device, char path[DISK_PATH]);
+
+/* The same once the kernel has it; -1 after DISK_WAIT_MS. */
 int disk_wait(int device, char path[DISK_PATH]);
 
 /* The root disk's partition of this name (GPT); -1 when there is none. */

@@ -9,6 +9,7 @@
 #include "net.h"
 #include "report.h"
 #include "root.h"
+#include "uevents.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,12 +27,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { DRAIN_MS = 5000, LINGER_MS = 3000, STEP_MS = 1000 };
+enum { DRAIN_MS = 5000, LINGER_MS = 3000, STEP_MS = 1000, BLANK_STEP_MS = 60000 };
 
 static struct console console;
 static struct xenstore xenstore = {.fd = -1};
 static struct container container;
 static int signals = -1;
+static int uevents = -1;       /* open while this guest is blank: it waits for its root disk */
 static int64_t kill_at;        /* when the container is made to end; 0: nobody asked it to */
 static int how_to_end = RB_POWER_OFF;
 static uint32_t asked_for;     /* our question for control/shutdown */
@@ -40,6 +42,10 @@ static void begin_to_end(int how) {
     if (kill_at)
         return;
     how_to_end = how;
+    if (uevents >= 0) {
+        kill_at = INT64_MAX; /* there is nobody to kill */
+        return;
+    }
     kill_at = now_ms() + (int64_t)container.spec.grace_seconds * 1000;
     say("asked to end; signal %d, then %d seconds", container.spec.stop_signal, container.spec.grace_seconds);
     container_signal(&container, container.spec.stop_signal);
@@ -64,7 +70,10 @@ static void told(void *context, uint32_t request, const char *value) {
         begin_to_end(reboots ? RB_AUTOBOOT : RB_POWER_OFF);
     } else if (!value || !*value) {
         /* A watch speaks when it is new, and it is new after a move: xenstore there knows nothing of us. */
-        report_ready(&xenstore, &container.spec);
+        if (uevents >= 0)
+            report_blank(&xenstore, true);
+        else
+            report_ready(&xenstore, &container.spec);
     }
 }
 
@@ -88,18 +97,21 @@ static int patience(int longest) {
     return timeout < 0 || longest < timeout ? longest : timeout;
 }
 
-/* A second at most, so that a moment missed is made up for. */
+/* `longest` ms at most, so that a moment missed is made up for. */
 static void wait_for_something(int longest) {
-    struct pollfd fds[2 + CONSOLE_POLL_FDS] = {{.fd = signals, .events = POLLIN},
-                                               {.fd = xenstore.fd, .events = POLLIN}};
-    int count = console_poll_fds(&console, fds + 2, CONSOLE_POLL_FDS);
-    if (poll(fds, (nfds_t)(2 + count), patience(longest)) < 0)
+    struct pollfd fds[3 + CONSOLE_POLL_FDS] = {{.fd = signals, .events = POLLIN},
+                                               {.fd = xenstore.fd, .events = POLLIN},
+                                               {.fd = uevents, .events = POLLIN}};
+    int count = console_poll_fds(&console, fds + 3, CONSOLE_POLL_FDS);
+    if (poll(fds, (nfds_t)(3 + count), patience(longest)) < 0)
         return; /* EINTR: asked again */
     if (fds[0].revents)
         take_signals();
     if (fds[1].revents && xenstore_handle(&xenstore))
         failed("xenstore");
-    console_handle(&console, fds + 2, count);
+    if (fds[2].revents)
+        uevents_drain(uevents);
+    console_handle(&console, fds + 3, count);
     container_settle(&container);
     if (kill_at && now_ms() >= kill_at) {
         say("still running after %d seconds: killed", container.spec.grace_seconds);
@@ -110,17 +122,21 @@ static void wait_for_something(int longest) {
 
 /* ------------------------------------------------------------------------------------------------- the end */
 
+__attribute__((noreturn)) static void leave(void) {
+    console_drain(&console, DRAIN_MS);
+    root_leave(container.root);
+    reboot(how_to_end);
+    for (;;)
+        pause();
+}
+
 __attribute__((noreturn)) static void end(const char *how) {
     report_exit(&xenstore, how);
     say("the container has ended: %s", how);
     /* A container of a moment: whoever follows consoles has hardly found this one. */
     for (int64_t until = now_ms() + LINGER_MS; !console.is_attached && now_ms() < until;)
         wait_for_something(STEP_MS / 10);
-    console_drain(&console, DRAIN_MS);
-    root_leave(container.root);
-    reboot(how_to_end);
-    for (;;)
-        pause();
+    leave();
 }
 
 __attribute__((noreturn)) static void give_up(const char *why) {
@@ -181,8 +197,10 @@ static bool is_xen(void) {
     return read_file("/sys/hypervisor/type", type, sizeof type) > 0 && !strncmp(type, "xen", 3);
 }
 
-static void find_drivers(void) {
+static void find_drivers(bool blank) {
     modules_load(is_xen() ? "xen" : "virtio");
+    if (blank)
+        return;
     /* Neither Xen nor virtio disks: an emulated controller. */
     if (!is_xen()) {
         char path[DISK_PATH];
@@ -192,6 +210,40 @@ static void find_drivers(void) {
         modules_load("ata");
         disk_wait(DISK_ROOT, path);
     }
+}
+
+static bool is_to_be_blank(void) {
+    char words[4096], *rest = words, *word;
+    if (read_file("/proc/cmdline", words, sizeof words) < 0)
+        return false;
+    while ((word = strsep(&rest, " \n")))
+        if (!strcmp(word, "bulkhead.blank"))
+            return true;
+    return false;
+}
+
+/* However long it takes, until this guest is given a root disk, or asked to end without ever having had one. */
+static void wait_for_root(void) {
+    char path[DISK_PATH];
+    /* What every root needs sooner or later; whoever starts it shall not wait for that. */
+    if (modules_load("erofs") || modules_load("overlay"))
+        failed("modules");
+    uevents = uevents_open();
+    if (uevents < 0)
+        give_up("the kernel tells of no devices");
+    xenstore_watch(&xenstore, "control/shutdown");
+    report_blank(&xenstore, true);
+    say("blank: waiting for a root disk");
+    while (disk_find(DISK_ROOT, path)) {
+        wait_for_something(BLANK_STEP_MS);
+        if (kill_at) {
+            say("asked to end before there was a root disk");
+            leave();
+        }
+    }
+    close(uevents);
+    uevents = -1;
+    report_blank(&xenstore, false);
 }
 
 static void read_spec(void) {
@@ -235,12 +287,15 @@ int main(int argc, char **argv) {
     open_console();
     if (write_file("/proc/self/oom_score_adj", "-1000"))
         failed("oom_score_adj");
-    find_drivers();
+    bool blank = is_to_be_blank();
+    find_drivers(blank);
     if (xenstore_open(&xenstore) && is_xen())
         failed("xenstore");
     xenstore.on_change = changed;
     xenstore.on_value = told;
     report_begin(&xenstore);
+    if (blank)
+        wait_for_root();
     if (root_mount_golden())
         give_up("the root cannot be mounted");
     read_spec();
@@ -253,7 +308,8 @@ int main(int argc, char **argv) {
         give_up("the container's root cannot be set up");
     if (container_start(&container, root, &console))
         give_up("the container cannot be started");
-    xenstore_watch(&xenstore, "control/shutdown");
+    if (!blank)
+        xenstore_watch(&xenstore, "control/shutdown");
     report_ready(&xenstore, &container.spec);
     while (!container.has_ended)
         wait_for_something(STEP_MS);

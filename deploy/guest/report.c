@@ -35,20 +35,33 @@ static void addresses(struct xenstore *xenstore, const struct spec_nic *nic) {
     }
 }
 
-void report_ready(struct xenstore *xenstore, const struct spec *spec) {
+static void features(struct xenstore *xenstore) {
     static const char *const can[] = {"control/feature-shutdown", "control/feature-poweroff",
                                       "control/feature-reboot"};
     struct utsname kernel;
-    if (xenstore->fd < 0)
-        return;
     for (size_t i = 0; i < sizeof can / sizeof *can; i++)
         xenstore_write(xenstore, can[i], "1");
-    for (int i = 0; i < spec->nics; i++)
-        addresses(xenstore, &spec->nic[i]);
     if (!uname(&kernel))
         xenstore_write(xenstore, "data/os_uname", kernel.release);
     xenstore_write(xenstore, "data/os_name", "Bulkhead guest");
     xenstore_write(xenstore, "data/os_distro", "bulkhead");
+}
+
+void report_blank(struct xenstore *xenstore, bool waits) {
+    if (xenstore->fd < 0)
+        return;
+    if (waits)
+        features(xenstore);
+    xenstore_write(xenstore, "vm-data/blank", waits ? "1" : "0");
+    xenstore_write(xenstore, "data/updated", "1");
+}
+
+void report_ready(struct xenstore *xenstore, const struct spec *spec) {
+    if (xenstore->fd < 0)
+        return;
+    features(xenstore);
+    for (int i = 0; i < spec->nics; i++)
+        addresses(xenstore, &spec->nic[i]);
     /* Last: whoever sees these may read all the others. */
     xenstore_write(xenstore, "data/updated", "1");
     xenstore_write(xenstore, "vm-data/ready", "1");

@@ -11,6 +11,9 @@ void report_describe(int status, char *to, size_t room);
 /* How the run before this one ended is of the past: a toolstack gives every boot what the last one left there. */
 void report_begin(struct xenstore *xenstore);
 
+/* Whether this guest waits for its root disk, and what it can do meanwhile. Again after a move to another host. */
+void report_blank(struct xenstore *xenstore, bool waits);
+
 /* Addresses, what this guest can do, and that it is up. Again after a move to another host. */
 void report_ready(struct xenstore *xenstore, const struct spec *spec);
 

@@ -15,29 +15,44 @@ struct header {
 
 int xenstore_open(struct xenstore *xenstore) {
     int flags = O_RDWR | O_NONBLOCK | O_CLOEXEC;
-    xenstore->have = 0;
+    xenstore->have = xenstore->queued = 0;
+    xenstore->is_asking = false;
     xenstore->fd = open("/dev/xen/xenbus", flags);
     return xenstore->fd < 0 ? -1 : 0;
 }
 
-/* The kernel takes a message whole: it only queues it. */
+/* One message at a time: until xenstored has answered it, the kernel may still be reading it from the one buffer that
+ * it keeps for this descriptor (drivers/xen/xenbus/xenbus_dev_frontend.c), and the next would overwrite it. */
+static void send_next(struct xenstore *xenstore) {
+    struct header header;
+    if (xenstore->is_asking || !xenstore->queued || xenstore->fd < 0)
+        return;
+    memcpy(&header, xenstore->queue, sizeof header);
+    size_t whole = sizeof header + header.length;
+    xenstore->is_asking = write(xenstore->fd, xenstore->queue, whole) == (ssize_t)whole;
+    xenstore->queued -= whole;
+    memmove(xenstore->queue, xenstore->queue + whole, xenstore->queued);
+}
+
 static uint32_t request(struct xenstore *xenstore, uint32_t type, const struct iovec *parts, int count) {
     struct header header = {type, xenstore->last_request + 1, 0, 0};
-    struct iovec all[4] = {{&header, sizeof header}};
     if (xenstore->fd < 0)
         return 0;
-    for (int i = 0; i < count; i++) {
-        all[i + 1] = parts[i];
+    for (int i = 0; i < count; i++)
         header.length += (uint32_t)parts[i].iov_len;
-    }
-    if (header.length > XENSTORE_PAYLOAD) {
+    if (header.length > XENSTORE_PAYLOAD || xenstore->queued + sizeof header + header.length > XENSTORE_QUEUE) {
         errno = E2BIG;
         return 0;
     }
     if (++xenstore->last_request == 0)
         header.request = xenstore->last_request = 1;
-    if (writev(xenstore->fd, all, count + 1) != (ssize_t)(sizeof header + header.length))
-        return 0;
+    memcpy(xenstore->queue + xenstore->queued, &header, sizeof header);
+    xenstore->queued += sizeof header;
+    for (int i = 0; i < count; i++) {
+        memcpy(xenstore->queue + xenstore->queued, parts[i].iov_base, parts[i].iov_len);
+        xenstore->queued += parts[i].iov_len;
+    }
+    send_next(xenstore);
     return header.request;
 }
 
@@ -61,6 +76,10 @@ uint32_t xenstore_read(struct xenstore *xenstore, const char *path) {
 }
 
 static void take(struct xenstore *xenstore, const struct header *header, const char *payload) {
+    if (header->type != XS_WATCH_EVENT) {
+        xenstore->is_asking = false;
+        send_next(xenstore);
+    }
     if (header->type == XS_WATCH_EVENT) {
         /* path NUL token NUL */
         if (memchr(payload, 0, header->length) && *payload && xenstore->on_change)

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { XENSTORE_PAYLOAD = 4096, XENSTORE_PATH = 1024, XENSTORE_VALUE = 2048 };
+enum { XENSTORE_PAYLOAD = 4096, XENSTORE_PATH = 1024, XENSTORE_VALUE = 2048, XENSTORE_QUEUE = 32768 };
 
 struct xenstore;
 /* A watched path changed, or may have: xenstore says so once by itself when a watch is new. */
@@ -21,14 +21,17 @@ struct xenstore {
     xenstore_changed *on_change;
     xenstore_value *on_value;
     void *context;
-    size_t have;
+    bool is_asking;            /* a message is under way; those in `queue` follow when its answer has come */
+    size_t have, queued;
     unsigned char buffer[16 + XENSTORE_PAYLOAD + 1];
+    unsigned char queue[XENSTORE_QUEUE];
 };
 
 /* Connect; -1 when this is no Xen guest. */
 int xenstore_open(struct xenstore *xenstore);
 
-/* Each 0, or -1 with errno; the answer of a write or a watch is not told. */
+/* Each 0, or -1 with errno when there is no room; the answer of a write or a watch is not told. What is asked for goes
+ * out in its order, as answers come. */
 int xenstore_write(struct xenstore *xenstore, const char *path, const char *value);
 int xenstore_watch(struct xenstore *xenstore, const char *path);
 /* Ask for a value: the request's number, which comes back with it; 0 when it could not be asked. */

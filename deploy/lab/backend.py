@@ -71,8 +71,19 @@ class Backend:
 
     # --- devices of running domains
 
-    def check_hot_plug(self, vm: Row) -> None:
-        """Raise what speaks against plugging devices while the VM runs."""
+    async def plug_disk(self, machine: Machine, vbd: Row) -> None:
+        """Give a domain the VBD's disk, which the machine has open; an empty drive is nothing."""
+        await self.lab.clock.sleep(self.lab.config.storage.plug)
+
+    async def unplug_disk(self, machine: Machine, vbd: Row, *, force: bool) -> None:
+        """Take it back; the machine has the disk open until then. The guest may refuse, if not forced."""
+        await self.lab.clock.sleep(self.lab.config.storage.plug)
+
+    async def plug_interface(self, machine: Machine, vif: Row) -> None:
+        """Give a domain an interface, whose network the machine has."""
+
+    async def unplug_interface(self, machine: Machine, vif: Row, *, force: bool) -> None:
+        """Take it back."""
 
     def check_storage_motion(self, vm: Row) -> None:
         """Raise what speaks against moving the VM's disks while it runs."""

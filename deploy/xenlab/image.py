@@ -11,7 +11,9 @@ import gzip
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.guest.boot import cpio
@@ -38,11 +40,24 @@ DISK_SIZE = "1G"
 IMPORTS = "import asyncio, ctypes, fcntl, json, socket, struct, hashlib, uuid, base64, pty, tty, dataclasses"
 
 
+@dataclass(frozen=True)
+class Extra:
+    """What dom0 has beside: `files` by path, executable. `/etc/xenlab/also` is started before the agent."""
+
+    packages: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+NOTHING = Extra()
+
+
 class Image:
     """The files that hosts start from, in one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, extra: Extra = NOTHING) -> None:
         self.folder = folder
+        self._extra = extra
         self.xen = folder / "xen"
         self.kernel = folder / "vmlinux"
         self.initramfs = folder / "initramfs"
@@ -61,7 +76,7 @@ class Image:
         to lie in dom0's /boot/guest.
         """
         kernel_package = debian.newest("linux-image-amd64", r"linux-image-[0-9]\S*-amd64")
-        wanted = _mark(kernel_package, boot)
+        wanted = _mark(kernel_package, boot, self._extra)
         if self.stamp == wanted:
             return False
         self._stamp.unlink(missing_ok=True)
@@ -69,7 +84,7 @@ class Image:
         for place in (self.folder, cache):
             place.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(2) as pool:
-            growing = pool.submit(_base, cache)
+            growing = pool.submit(_base, cache, (*PACKAGES, *self._extra.packages))
             unpacked = debian.unpacked(kernel_package, cache)
             release = kernel_package.removeprefix("linux-image-")
             self.kernel.write_bytes(vmlinux_of((unpacked / f"boot/vmlinuz-{release}").read_bytes()))
@@ -115,7 +130,7 @@ class Image:
         loaded = copy_modules(unpacked, release, INITRAMFS_MODULES, root)
         order = [
             path
-            for path in copy_modules(unpacked, release, DOM0_MODULES, root)
+            for path in copy_modules(unpacked, release, (*DOM0_MODULES, *self._extra.modules), root)
             if path not in loaded
         ]
         loads = (f"{path} {MODULE_OPTIONS.get(Path(path).stem, '')}".rstrip() for path in order)
@@ -123,6 +138,10 @@ class Image:
         shutil.copy(HERE / "dom0/init", root / "usr/sbin/xenlab-init")
         (root / "usr/sbin/xenlab-init").chmod(0o755)
         shutil.copy(HERE / "dom0/xl.conf", root / "etc/xen/xl.conf")
+        for name, text in self._extra.files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+            (root / name).chmod(0o755)
         code = root / "usr/lib/bulkhead/deploy/xenlab/agent"
         code.mkdir(parents=True)
         for source in sorted((HERE / "agent").glob("*.py")):
@@ -143,20 +162,20 @@ class Image:
         run(["rm", "-rf", root], timeout=60)
 
 
-def _base(cache: Path) -> Path:
+def _base(cache: Path, packages: tuple[str, ...]) -> Path:
     """dom0's packages, unpacked; kept while their versions stay."""
-    mark = hashlib.sha256(repr(debian.versions(PACKAGES)).encode()).hexdigest()[:16]
+    mark = hashlib.sha256(repr(debian.versions(packages)).encode()).hexdigest()[:16]
     folder = cache / f"dom0-{mark}"
     if not folder.exists():
         unfinished = cache / f"dom0-{mark}.part"
-        debian.tree(PACKAGES, unfinished)
+        debian.tree(packages, unfinished)
         run(["chroot", unfinished, "python3", "-c", IMPORTS], timeout=60)
         unfinished.rename(folder)
     return folder
 
 
-def _mark(kernel_package: str, boot: Path | None) -> str:
-    wanted = debian.versions((*PACKAGES, HYPERVISOR, kernel_package))
+def _mark(kernel_package: str, boot: Path | None, extra: Extra) -> str:
+    wanted = debian.versions((*PACKAGES, *extra.packages, HYPERVISOR, kernel_package))
     parts = [f"{name} {version}" for name, version in wanted.items()]
     own = [
         *HERE.glob("dom0/*"),
@@ -168,7 +187,7 @@ def _mark(kernel_package: str, boot: Path | None) -> str:
         if not (boot / "version").is_file():
             raise XenlabError("no_boot_files", f"{boot} has no boot files: no file `version` in it")
         own.append(boot / "version")
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr(extra).encode() if extra != NOTHING else b"")
     for path in sorted(own):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return "\n".join([*parts, digest.hexdigest(), ""])

@@ -14,7 +14,7 @@ from typing import Any
 from deploy.xenlab import namespace, needs
 from deploy.xenlab.client import Agent
 from deploy.xenlab.errors import XenlabError
-from deploy.xenlab.image import Image
+from deploy.xenlab.image import NOTHING, Extra, Image
 from deploy.xenlab.machine import Machine
 from deploy.xenlab.plan import LabPlan
 
@@ -29,11 +29,11 @@ class XenLab:
         self.plan = plan
         self.machines = [Machine(plan, host) for host in plan.hosts]
 
-    def build(self, boot: Path | None = None) -> bool:
+    def build(self, boot: Path | None = None, extra: Extra = NOTHING) -> bool:
         """Makes the image when needed; says whether it did. Labs of one folder wait for each other."""
         needs.check()
         with _locked(self.plan.image.parent):
-            return Image(self.plan.image).build(boot)
+            return Image(self.plan.image, extra).build(boot)
 
     def up(self, *, saved: bool = True) -> None:
         """Starts every host that is off and waits until its agent answers.

@@ -33,7 +33,10 @@ def free_port() -> int:
 
 
 class Machine:
-    """One VM with these disks; `firmware`: as QEMU's arguments; without it `boot`'s kernel is started directly."""
+    """One VM with these disks; `firmware`: as QEMU's arguments; without it `boot`'s kernel is started directly.
+
+    A `blank` one has its disks and its network card only once they are plugged.
+    """
 
     def __init__(
         self,
@@ -41,12 +44,14 @@ class Machine:
         boot: Path | None = None,
         firmware: Sequence[str] = (),
         memory: int = 160,
+        blank: bool = False,
     ) -> None:
         self.port = free_port()
         self.session = Session()
         self.frames: list[Frame] = []
         self.plain = b""
         self._is_silent = False
+        self._is_ordered = False
         self.execs = Execs(self.session)
         self._serial, theirs = socket.socketpair()
         self._control, their_control = socket.socketpair()
@@ -57,16 +62,20 @@ class Machine:
             *("-chardev", f"socket,id=q,fd={their_control.fileno()}"),
             *("-mon", "chardev=q,mode=control"),
             *("-netdev", f"user,id=n,hostfwd=tcp:127.0.0.1:{self.port}-:8080"),
-            *("-device", "virtio-net-pci,netdev=n,romfile=,mac=02:00:00:00:00:07"),
             *firmware,
         ]
+        self._devices = ["driver=virtio-net-pci,id=nic,netdev=n,romfile=,mac=02:00:00:00:00:07"]
         for number, (path, read_only) in enumerate(disks):
             argv += ["-drive", f"if=none,id=d{number},file={path},format=raw,cache=unsafe"]
             argv[-1] += ",readonly=on" if read_only else ""
-            argv += ["-device", f"virtio-blk-pci,drive=d{number},bootindex={number + 1}"]
+            self._devices.append(
+                f"driver=virtio-blk-pci,id=disk{number},drive=d{number},bootindex={number + 1}"
+            )
+        for device in [] if blank else self._devices:
+            argv += ["-device", device.removeprefix("driver=")]
         if boot is not None:
             argv += ["-kernel", str(boot / "vmlinuz"), "-initrd", str(boot / "initramfs")]
-            argv += ["-append", ARGUMENTS]
+            argv += ["-append", ARGUMENTS + (" bulkhead.blank" if blank else "")]
         self._process = subprocess.Popen(
             argv,
             pass_fds=[theirs.fileno(), their_control.fileno()],
@@ -208,8 +217,17 @@ class Machine:
     def press_control_alt_delete(self) -> None:
         """What a management console does to have it reboot cleanly."""
         keys = [{"type": "qcode", "data": key} for key in ("ctrl", "alt", "delete")]
-        for order in (
-            {"execute": "qmp_capabilities"},
-            {"execute": "send-key", "arguments": {"keys": keys}},
-        ):
-            self._control.sendall(json.dumps(order).encode() + b"\n")
+        self._order({"execute": "send-key", "arguments": {"keys": keys}})
+
+    def plug(self) -> None:
+        """Give a blank one its devices: disks in their order, by which the guest's kernel names them."""
+        nic, *disks = self._devices
+        for device in (*disks, nic):
+            words = dict(part.split("=", 1) for part in device.split(","))
+            places = {name: int(words.pop(name)) for name in ("bootindex",) if name in words}
+            self._order({"execute": "device_add", "arguments": {**words, **places}})
+
+    def _order(self, order: Mapping[str, object]) -> None:
+        for one in (*([] if self._is_ordered else [{"execute": "qmp_capabilities"}]), order):
+            self._control.sendall(json.dumps(one).encode() + b"\n")
+        self._is_ordered = True

@@ -121,12 +121,15 @@ def remove(call: Call, vbd: Row) -> None:
 async def plug(call: Call, vbd: Row) -> None:
     async with operation(call, vbd, "plug", check_operation):
         vm, machine = await _resident(call, vbd)
-        call.lab.backend.check_hot_plug(vm)
         if vbd.type == "Disk" and vbd.mode == "RO" and is_hvm(call.lab, vm):
             raise XapiError("DISK_VBD_MUST_BE_READWRITE_FOR_HVM", vbd.ref)
         async with machine.xenopsd.turn(vm.uuid):
             await open_disk(call.lab, vbd, machine)
-            await call.lab.clock.sleep(call.lab.config.storage.plug)
+            try:
+                await call.lab.backend.plug_disk(machine, vbd)
+            except XapiError:
+                close_disk(call.lab, vbd, machine)
+                raise
         call.db.update(vbd, currently_attached=True, device=devices.linux_name(vbd.userdevice))
         show_disk(call.lab, vbd)
     show_disk(call.lab, vbd)
@@ -145,9 +148,8 @@ async def unplug_force(call: Call, vbd: Row) -> None:
 async def _unplug(call: Call, vbd: Row, name: str) -> None:
     async with operation(call, vbd, name, check_operation):
         vm, machine = await _resident(call, vbd)
-        call.lab.backend.check_hot_plug(vm)
         async with machine.xenopsd.turn(vm.uuid):
-            await call.lab.clock.sleep(call.lab.config.storage.plug)
+            await call.lab.backend.unplug_disk(machine, vbd, force=name == "unplug_force")
             close_disk(call.lab, vbd, machine)
         call.db.update(vbd, currently_attached=False)
         show_disk(call.lab, vbd)

@@ -27,6 +27,7 @@ from deploy.lab.schema import NULL
 
 if TYPE_CHECKING:
     from deploy.lab.lab import Lab
+    from deploy.lab.machine import Machine
 
 OPERATIONS = ("attach", "plug", "unplug")
 VM_OPERATIONS_IN_THE_WAY = ("clean_shutdown", "hard_shutdown", "suspend", "pause")
@@ -178,18 +179,34 @@ def _is_valid(lab: Lab, vif: Row, name: str) -> bool:
 @message("VIF.plug")
 async def plug(call: Call, vif: Row) -> None:
     async with operation(call, vif, "plug", check_operation):
-        call.lab.backend.check_hot_plug(call.db.get("VM", vif.VM))
-        machine = await forward(call, call.db.get("VM", vif.VM).resident_on)
+        vm, machine = await _resident(call, vif)
         attach_network(call.lab, call.db.get("network", vif.network), machine.host)
+        async with machine.xenopsd.turn(vm.uuid):
+            await call.lab.backend.plug_interface(machine, vif)
         call.db.update(vif, currently_attached=True)
 
 
-@message("VIF.unplug", "VIF.unplug_force")
+@message("VIF.unplug")
 async def unplug(call: Call, vif: Row) -> None:
+    await _unplug(call, vif, force=False)
+
+
+@message("VIF.unplug_force")
+async def unplug_force(call: Call, vif: Row) -> None:
+    await _unplug(call, vif, force=True)
+
+
+async def _unplug(call: Call, vif: Row, *, force: bool) -> None:
     async with operation(call, vif, "unplug", check_operation):
-        call.lab.backend.check_hot_plug(call.db.get("VM", vif.VM))
-        await forward(call, call.db.get("VM", vif.VM).resident_on)
+        vm, machine = await _resident(call, vif)
+        async with machine.xenopsd.turn(vm.uuid):
+            await call.lab.backend.unplug_interface(machine, vif, force=force)
         call.db.update(vif, currently_attached=False)
+
+
+async def _resident(call: Call, vif: Row) -> tuple[Row, Machine]:
+    vm = call.db.get("VM", vif.VM)
+    return vm, await forward(call, vm.resident_on)
 
 
 def attach_all(lab: Lab, vm: Row, host: Row) -> None:

@@ -39,10 +39,14 @@ def show_disk(lab: Lab, vbd: Row) -> None:
 async def open_disks(lab: Lab, vm: Row, machine: Machine, *, booting: bool = True) -> None:
     """Open every disk of a VM whose domain is made on the machine; none when one fails.
 
-    `booting` throws away what was written to disks with on_boot=reset.
+    `booting` throws away what was written to disks with on_boot=reset. A VM that moves has those
+    disks that are plugged; one that starts has all.
     """
+    moves = not booting and vm.power_state in ("Running", "Paused")
     try:
         for vbd in lab.db.rows("VBD", vm.VBDs):
+            if moves and not vbd.currently_attached:
+                continue
             vdi = None if vbd.empty else lab.db.find("VDI", vbd.VDI)
             if vdi is not None and vdi.on_boot == "reset" and booting:
                 lab.storage.blocks.clear(vdi.uuid)

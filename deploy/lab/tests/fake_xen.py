@@ -183,6 +183,23 @@ class FakeHost:
             if vif["bridge"] not in self.bridges:
                 raise Refused("bad_argument", f"no bridge {vif['bridge']}")
 
+    async def do_plug(self, uuid: str, **devices: Any) -> Any:
+        wanted = self._one(uuid).wanted
+        more = {kind: devices.get(kind, []) for kind in ("disks", "vifs")}
+        self._need(more)
+        for kind, new in more.items():
+            if {one["device"] for one in new} & {one["device"] for one in wanted[kind]}:
+                raise Refused("device_taken")
+            wanted[kind] = [*wanted[kind], *new]
+        return {}
+
+    async def do_unplug(self, uuid: str, force: bool, **devices: list[int]) -> Any:
+        wanted = self._one(uuid).wanted
+        for kind in ("disks", "vifs"):
+            gone = devices.get(kind, [])
+            wanted[kind] = [one for one in wanted[kind] if one["device"] not in gone]
+        return {}
+
     async def do_unpause(self, uuid: str) -> Any:
         domain = self._one(uuid)
         self._becomes(domain, "running")

@@ -391,11 +391,114 @@ def test_a_checkpoint_keeps_memory_and_the_vm_goes_on(vms: Vms, xen: FakeXen) ->
     vms.api.VM.destroy(checkpoint)
 
 
-def test_devices_are_not_plugged_while_a_vm_runs(vms: Vms, xen: FakeXen) -> None:
+# --- plugging
+
+
+def plugged(vms: Vms, vm: str, device: str = "1") -> tuple[str, str]:
+    """A disk that the running VM is given: its VBD and its uuid."""
+    vdi = vms.disk(vms.shared_storage())
+    vbd = vms.give_disk(vm, vdi, userdevice=device)
+    vms.api.VBD.plug(vbd)
+    return vbd, str(vms.api.VDI.get_uuid(vdi))
+
+
+def test_a_disk_that_is_plugged_is_the_domains_and_open_on_its_host_alone(
+    vms: Vms, xen: FakeXen
+) -> None:
+    vm, uuid, _ = with_disk(vms, "h1")
+    until_up(vms, vm)
+    _, vdi = plugged(vms, vm)
+    wanted = xen.host("h1").domains[uuid].wanted["disks"][1]
+    assert wanted == {"device": 1, "vdi": vdi, "read_only": False}
+    write(xen.host("h1").disks[vdi], b"plugged")
+    assert content(vms, vdi, 7) == b"plugged"
+    vms.api.VM.hard_shutdown(vm)
+    assert xen.host("h1").disks == {}
+
+
+def test_an_unplugged_disk_is_the_hosts_no_more(vms: Vms, xen: FakeXen) -> None:
+    vm, uuid, first = with_disk(vms, "h1")
+    until_up(vms, vm)
+    vbd, vdi = plugged(vms, vm)
+    disk = xen.host("h1").disks[vdi]
+    vms.api.VBD.unplug(vbd)
+    assert list(xen.host("h1").disks) == [first]
+    assert [one["vdi"] for one in xen.host("h1").domains[uuid].wanted["disks"]] == [first]
+    with pytest.raises(OSError, match=r"."):
+        write(disk, b"late")
+
+
+def test_a_disk_that_another_vm_has_is_not_plugged(vms: Vms, xen: FakeXen) -> None:
+    vm, _, _ = with_disk(vms, "h1")
+    until_up(vms, vm)
+    other = vms.started("h2")
+    until_up(vms, other)
+    vdi = vms.disk(vms.shared_storage())
+    vms.api.VBD.plug(vms.give_disk(vm, vdi, userdevice="1"))
+    refused = vms.give_disk(other, vdi, userdevice="1")
+    assert error_of(vms.api.VBD.plug, refused)[0] == "VDI_IN_USE"
+    assert xen.host("h2").disks == {}
+
+
+def test_a_disk_that_cannot_be_plugged_is_let_go(vms: Vms, xen: FakeXen) -> None:
     vm = vms.started("h1")
     until_up(vms, vm)
-    vbd = vms.give_disk(vm, vms.disk(vms.shared_storage()), userdevice="1")
-    assert error_of(vms.api.VBD.plug, vbd)[0] == "OPERATION_NOT_ALLOWED"
+    vdi = vms.disk(vms.shared_storage())
+    vbd = vms.give_disk(vm, vdi, userdevice="1")
+    xen.host("h1").refuses["plug"] = "device_failed"
+    assert error_of(vms.api.VBD.plug, vbd)[0] == "INTERNAL_ERROR"
+    assert xen.host("h1").disks == {}
+    vms.api.VBD.plug(vbd)
+    assert list(xen.host("h1").disks) == [str(vms.api.VDI.get_uuid(vdi))]
+
+
+def test_a_disk_that_the_guest_keeps_stays_plugged(vms: Vms, xen: FakeXen) -> None:
+    vm = vms.started("h1")
+    until_up(vms, vm)
+    vbd, vdi = plugged(vms, vm)
+    xen.host("h1").refuses["unplug"] = "device_in_use"
+    assert error_of(vms.api.VBD.unplug, vbd)[:3] == ["DEVICE_DETACH_REJECTED", "VBD", vbd]
+    assert vms.api.VBD.get_currently_attached(vbd)
+    assert list(xen.host("h1").disks) == [vdi]
+
+
+def test_an_interface_is_plugged_with_its_locking_on_a_bridge_that_is_made(
+    vms: Vms, xen: FakeXen
+) -> None:
+    vm = vms.started("h1")
+    until_up(vms, vm)
+    pif = vms.api.host.get_PIFs(vms.hosts["h1"])[0]
+    vif = vms.give_interface(vm, vms.api.PIF.get_network(pif))
+    vms.api.VIF.set_locking_mode(vif, "locked")
+    vms.api.VIF.set_ipv4_allowed(vif, ["10.0.0.7"])
+    vms.api.VIF.plug(vif)
+    (wanted,) = xen.host("h1").domains[uuid_of(vms, vm)].wanted["vifs"]
+    assert (wanted["locked"], wanted["ipv4"]) == (True, ["10.0.0.7"])
+    vms.api.VIF.unplug(vif)
+    assert xen.host("h1").domains[uuid_of(vms, vm)].wanted["vifs"] == []
+
+
+def test_a_vm_moves_with_what_is_plugged_and_nothing_else(vms: Vms, xen: FakeXen) -> None:
+    vm, uuid, first = with_disk(vms, "h1")
+    until_up(vms, vm)
+    _, second = plugged(vms, vm)
+    vms.give_disk(vm, vms.disk(vms.shared_storage()), userdevice="2")
+    vms.api.VM.pool_migrate(vm, vms.hosts["h2"], {"live": "true"})
+    assert sorted(xen.host("h2").disks) == sorted([first, second])
+    assert xen.host("h1").disks == {}
+    assert uuid in xen.host("h2").domains
+
+
+def test_a_vm_without_disks_boots_with_its_own_arguments_and_says_that_it_waits(
+    vms: Vms, xen: FakeXen
+) -> None:
+    boot = {"PV_kernel": "/boot/guest/vmlinux", "PV_args": "quiet bulkhead.blank"}
+    vm = vms.started("h1", HVM_boot_policy="", domain_type="pvh", **boot)
+    uuid = uuid_of(vms, vm)
+    wanted = xen.host("h1").domains[uuid].wanted
+    assert (wanted["args"], wanted["disks"]) == ("quiet bulkhead.blank", [])
+    xen.do(lambda: xen.host("h1").write(uuid, "vm-data/blank", "1"))
+    until(lambda: vms.api.VM.get_xenstore_data(vm).get("vm-data/blank") == "1")
 
 
 # --- hosts

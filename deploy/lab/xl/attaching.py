@@ -50,16 +50,21 @@ class Attaching:
         self.rights.cut(machine)
         self.nbd.drop(client=self._links[machine].place.address)
 
-    async def attach(self, machine: Machine, guest: RealGuest) -> dict[str, Any]:
-        """Have bridges and disks of the VM on the machine; answers them in the agent's words."""
+    async def attach(
+        self, machine: Machine, guest: RealGuest, *, plugged: bool = False
+    ) -> dict[str, Any]:
+        """Have bridges and disks of the VM on the machine; answers them in the agent's words.
+
+        Of a VM that runs only what is `plugged`.
+        """
         lab, vm, link = self._lab, guest.vm, self._links[machine]
         for bridge in bridges_of(lab, vm, machine):
             await link.call("bridge", **bridge)
-        disks = disks_of(lab, vm)
+        disks = disks_of(lab, vm, plugged=plugged)
         guest.disks = [disk["vdi"] for disk in disks]
         for disk in disks:
             await self.attach_disk(machine, disk["vdi"], read_only=disk["read_only"])
-        return {"disks": disks, "vifs": vifs_of(lab, vm, machine)}
+        return {"disks": disks, "vifs": vifs_of(lab, vm, machine, plugged=plugged)}
 
     async def attach_disk(self, machine: Machine, vdi: str, *, read_only: bool) -> None:
         await self._links[machine].call(

@@ -25,6 +25,7 @@ from deploy.lab.xl.guest import RealGuest
 from deploy.lab.xl.hardware import Hardware
 from deploy.lab.xl.link import Link, Refusal
 from deploy.lab.xl.monitor import Monitor
+from deploy.lab.xl.plugging import Plugging
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class XlBackend(Backend):
         self._boot = boot
         self._links: dict[Machine, Link] = {}
         self.disks = Attaching(lab, self._links)
+        self.plugging = Plugging(lab, self._links, self.disks)
         self._monitor = Monitor(lab, self._links)
         self._coming: dict[str, RealGuest] = {}
         """VM uuid → the guest of a domain that is being made or moved."""
@@ -194,7 +196,7 @@ class XlBackend(Backend):
         uuid, there = guest.vm.uuid, self._links[target]
         self._coming[uuid] = guest
         try:
-            devices = await self.disks.attach(target, guest)
+            devices = await self.disks.attach(target, guest, plugged=True)
             await there.call("receive", uuid=uuid, **devices)
             await self._migrate(guest, source, target)
         except XapiError:
@@ -228,8 +230,17 @@ class XlBackend(Backend):
 
     # --- devices
 
-    def check_hot_plug(self, vm: Row) -> None:
-        raise XapiError("OPERATION_NOT_ALLOWED", "This pool plugs devices only as a VM starts.")
+    async def plug_disk(self, machine: Machine, vbd: Row) -> None:
+        await self.plugging.plug_disk(machine, vbd)
+
+    async def unplug_disk(self, machine: Machine, vbd: Row, *, force: bool) -> None:
+        await self.plugging.unplug_disk(machine, vbd, force=force)
+
+    async def plug_interface(self, machine: Machine, vif: Row) -> None:
+        await self.plugging.plug_interface(machine, vif)
+
+    async def unplug_interface(self, machine: Machine, vif: Row, *, force: bool) -> None:
+        await self.plugging.unplug_interface(machine, vif, force=force)
 
     def check_storage_motion(self, vm: Row) -> None:
         raise XapiError("OPERATION_NOT_ALLOWED", "This pool moves no disks of running VMs.")
@@ -237,7 +248,7 @@ class XlBackend(Backend):
     async def filter_interface(self, vif: Row) -> None:
         vm = self.lab.db.get("VM", vif.VM)
         machine = self.lab.machines.get(vm.resident_on) if vm.resident_on != NULL else None
-        if machine is not None and vm.uuid in machine.domains:
+        if machine is not None and vm.uuid in machine.domains and vif.currently_attached:
             await self._links[machine].call(
                 "vif_filter", uuid=vm.uuid, device=int(vif.device), **filter_of(self.lab, vif)
             )

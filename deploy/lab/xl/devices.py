@@ -14,34 +14,38 @@ TRUNK_BRIDGE = "xenbr0"
 """What dom0 calls the bridge over its only network card."""
 
 
-def disks_of(lab: Lab, vm: Row) -> list[dict[str, Any]]:
-    """Every disk that is in the VM; empty drives are left out."""
-    found = []
-    for vbd in lab.db.rows("VBD", vm.VBDs):
-        vdi = None if vbd.empty else lab.db.find("VDI", vbd.VDI)
-        if vdi is not None:
-            found.append(
-                {
-                    "device": int(vbd.userdevice),
-                    "vdi": vdi.uuid,
-                    "read_only": vbd.mode == "RO",
-                }
-            )
-    return sorted(found, key=lambda disk: int(disk["device"]))
+def disks_of(lab: Lab, vm: Row, *, plugged: bool = False) -> list[dict[str, Any]]:
+    """Every disk that is in the VM, or every one that is plugged; empty drives are left out."""
+    found = [disk_of(lab, v) for v in _devices(lab, "VBD", vm.VBDs, plugged=plugged)]
+    return sorted((disk for disk in found if disk), key=lambda disk: int(disk["device"]))
 
 
-def vifs_of(lab: Lab, vm: Row, machine: Machine) -> list[dict[str, Any]]:
-    found = [
-        {
-            "device": int(vif.device),
-            "mac": vif.MAC,
-            "bridge": bridge_of(lab, lab.db.get("network", vif.network), machine)["name"],
-            "kbps": _rate(vif),
-            **filter_of(lab, vif),
-        }
-        for vif in lab.db.rows("VIF", vm.VIFs)
-    ]
+def disk_of(lab: Lab, vbd: Row) -> dict[str, Any] | None:
+    """The VBD's disk; None for an empty drive."""
+    vdi = None if vbd.empty else lab.db.find("VDI", vbd.VDI)
+    if vdi is None:
+        return None
+    return {"device": int(vbd.userdevice), "vdi": vdi.uuid, "read_only": vbd.mode == "RO"}
+
+
+def vifs_of(lab: Lab, vm: Row, machine: Machine, *, plugged: bool = False) -> list[dict[str, Any]]:
+    """Every interface of the VM, or every one that is plugged."""
+    found = [vif_of(lab, v, machine) for v in _devices(lab, "VIF", vm.VIFs, plugged=plugged)]
     return sorted(found, key=lambda vif: int(vif["device"]))
+
+
+def vif_of(lab: Lab, vif: Row, machine: Machine) -> dict[str, Any]:
+    return {
+        "device": int(vif.device),
+        "mac": vif.MAC,
+        "bridge": bridge_of(lab, lab.db.get("network", vif.network), machine)["name"],
+        "kbps": _rate(vif),
+        **filter_of(lab, vif),
+    }
+
+
+def _devices(lab: Lab, cls: str, refs: list[str], *, plugged: bool) -> list[Row]:
+    return [row for row in lab.db.rows(cls, refs) if row.currently_attached or not plugged]
 
 
 def bridges_of(lab: Lab, vm: Row, machine: Machine) -> list[dict[str, Any]]:

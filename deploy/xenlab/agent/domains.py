@@ -112,7 +112,7 @@ class Domains:
                 # Checked anew, and kept for the next start of the agent, before the kernel is told.
                 changed = spec.devices_of(known)
                 self.expect(changed)
-                await self.hotplug.filter_anew(domain.domid, position, changed.vifs[position])
+                await self.hotplug.filter_anew(domain.domid, changed.vifs[position])
                 return
         raise AgentError("no_such_interface", f"{identity} has no interface {number}")
 

@@ -34,6 +34,11 @@ def number(
     return value
 
 
+def numbers(source: Mapping[str, Any], name: str, least: int, most: int) -> list[int]:
+    """A list of such numbers; an absent one is empty."""
+    return [number({name: value}, name, least, most) for value in many(source, name)]
+
+
 def boolean(source: Mapping[str, Any], name: str, default: bool = False) -> bool:
     value = source.get(name, default)
     if not isinstance(value, bool):

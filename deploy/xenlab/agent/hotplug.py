@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.xenlab.agent import filters, links
+from deploy.xenlab.agent import filters, libxl, links
 from deploy.xenlab.agent.errors import AgentError
 from deploy.xenlab.agent.filters import Filters
 from deploy.xenlab.agent.journal import report
@@ -23,7 +23,9 @@ from deploy.xenlab.agent.xenstore import Xenstore
 
 BACKENDS = "/local/domain/0/backend"
 # A backend's kind, domain, device; watched by what appears last.
-_BACKEND = re.compile(rf"{BACKENDS}/(vif|vbd)/(\d+)/(\d+)/(?:state|hotplug-status|params)")
+_BACKEND = re.compile(rf"{BACKENDS}/(vif|vbd)/(\d+)/(\d+)/(state|hotplug-status|params)")
+# What says that there is something to do for a device.
+FIRST = {"vif": "state", "vbd": "params"}
 INIT_WAIT = "2"
 SETTLED = 30.0
 INTERFACE = 10.0
@@ -50,22 +52,23 @@ class Hotplug:
         for kind in ("vif", "vbd"):
             for domid in await self._store.names(f"{BACKENDS}/{kind}"):
                 for device in await self._store.names(f"{BACKENDS}/{kind}/{domid}"):
-                    self._changed(f"{BACKENDS}/{kind}/{domid}/{device}/state")
+                    self._changed(f"{BACKENDS}/{kind}/{domid}/{device}/{FIRST[kind]}")
 
-    async def filter_anew(self, domid: int, position: int, vif: Vif) -> None:
+    async def filter_anew(self, domid: int, vif: Vif) -> None:
         """Changes what a running domain's interface may send, at once and without a gap."""
-        name = f"vif{domid}.{position}"
+        name = f"vif{domid}.{vif.device}"
         if links.exists(name):
             self._rules.apply(filters.rules_of(name, vif))
 
     async def settled(self, domid: int, devices: Devices) -> None:
-        """Waits until a new domain's devices are connected; raises AgentError `device_failed`."""
-        kinds = {"vif": len(devices.vifs), "vbd": len(devices.disks)}
+        """Waits until devices of a domain are connected; raises AgentError `device_failed`."""
+        waiting = [("vbd", libxl.disk_number(disk.device)) for disk in devices.disks]
+        waiting += [("vif", vif.device) for vif in devices.vifs]
         self._news[domid] = asyncio.Event()
         try:
             async with asyncio.timeout(SETTLED):
-                for kind, count in kinds.items():
-                    while await self._connected(kind, domid) < count:
+                for kind, number in waiting:
+                    while not await self._is_connected(domid, kind, number):
                         await self._news[domid].wait()
                         self._news[domid].clear()
         except TimeoutError as late:
@@ -73,21 +76,22 @@ class Hotplug:
         finally:
             del self._news[domid]
 
-    async def _connected(self, kind: str, domid: int) -> int:
-        """How many devices are connected; raises AgentError for one that cannot be."""
-        count = 0
-        for device in await self._store.names(f"{BACKENDS}/{kind}/{domid}"):
-            base = f"{BACKENDS}/{kind}/{domid}/{device}"
-            if why := await self._store.read_or(f"{base}/hotplug-error"):
-                raise AgentError("device_failed", f"{kind} {device}: {why}")
-            count += await self._store.read_or(f"{base}/hotplug-status") == "connected"
-        return count
+    async def _is_connected(self, domid: int, kind: str, number: int) -> bool:
+        """Raises AgentError for one that cannot be."""
+        base, _, _ = libxl.paths(domid, kind, number)
+        status = await self._store.read_or(f"{base}/hotplug-status")
+        if status == "error":
+            why = await self._store.read_or(f"{base}/hotplug-error")
+            raise AgentError("device_failed", f"{kind} {number}: {why}")
+        return status == "connected"
 
     def _changed(self, path: str) -> None:
         if found := _BACKEND.fullmatch(path):
             key = (found[1], found[2], found[3])
             if news := self._news.get(int(found[2])):
                 news.set()
+            if found[1] == "vbd" and found[4] != "params":
+                return
             if key in self._tasks:
                 self._again.add(key)
             else:
@@ -109,8 +113,9 @@ class Hotplug:
             self._tasks.pop(key, None)
 
     async def _vbd(self, base: str, domid: str, device: str) -> None:
-        params = await self._store.read_or(f"{base}/params")
-        if not params or await self._store.read_or(f"{base}/physical-device"):
+        if await self._store.read_or(f"{base}/physical-device"):
+            return
+        if not (params := await self._store.read_or(f"{base}/params")):
             return
         status = Path(params).stat()
         if not stat.S_ISBLK(status.st_mode):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import struct
 from dataclasses import asdict, dataclass
@@ -114,14 +115,18 @@ def detach(vdi: str) -> None:
 def attached() -> list[Attached]:
     """What the kernel says is attached."""
     found = []
-    for device in SYSTEM.glob("nbd*"):
+    for index in _devices():
+        folder = f"{SYSTEM}/nbd{index}"
+        # Most are not attached. Plain strings: a look at 64 devices by Path takes 0.1 s here.
+        if not os.path.exists(f"{folder}/pid"):  # noqa: PTH110
+            continue
         try:
-            text = (device / "backend").read_text().strip()
+            text = Path(folder, "backend").read_text().strip()
         except OSError:
             continue
-        if text and (device / "pid").exists():
-            found.append(Attached(int(device.name[3:]), Export(**json.loads(text))))
-    return sorted(found, key=lambda one: one.index)
+        if text:
+            found.append(Attached(index, Export(**json.loads(text))))
+    return found
 
 
 def counters(device: str) -> dict[str, int]:
@@ -136,10 +141,17 @@ def counters(device: str) -> dict[str, int]:
 
 
 def _free_index() -> int:
-    for device in sorted(SYSTEM.glob("nbd*"), key=lambda path: int(path.name[3:])):
-        if not (device / "pid").exists() and (device / "size").read_text().strip() == "0":
-            return int(device.name[3:])
+    for index in _devices():
+        folder = f"{SYSTEM}/nbd{index}"
+        if os.path.exists(f"{folder}/pid"):  # noqa: PTH110
+            continue
+        if Path(folder, "size").read_text().strip() == "0":
+            return index
     raise AgentError("no_device_left", "every device for network disks is taken")
+
+
+def _devices() -> list[int]:
+    return sorted(int(name[3:]) for name in os.listdir(SYSTEM) if name.startswith("nbd"))  # noqa: PTH208
 
 
 def _socket(connection: socket.socket) -> bytes:

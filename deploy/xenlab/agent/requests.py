@@ -15,6 +15,7 @@ from deploy.xenlab.agent.guestvalues import GuestValues
 from deploy.xenlab.agent.hypervisor import Hypervisor
 from deploy.xenlab.agent.journal import report
 from deploy.xenlab.agent.moving import SAVED, Moving
+from deploy.xenlab.agent.plugging import Plugging
 from deploy.xenlab.agent.xenstore import Xenstore
 
 VERSION = 1
@@ -34,6 +35,7 @@ class Requests:
         self._hypervisor = hypervisor
         self._domains = domains
         self._moving = moving
+        self._plugging = Plugging(store, domains)
         self._values = GuestValues(store, lambda _: None)
         self._known: dict[str, Callable[[Arguments], Awaitable[Any]]] = {
             name.removeprefix("do_"): getattr(self, name)
@@ -136,6 +138,20 @@ class Requests:
             _state_file(arguments),
             fields.boolean(arguments, "paused"),
         )
+
+    async def do_plug(self, arguments: Arguments) -> Any:
+        await self._plugging.plug(spec.devices_of(arguments))
+        return {}
+
+    async def do_unplug(self, arguments: Arguments) -> Any:
+        """`disks`, `vifs`: their device numbers."""
+        await self._plugging.unplug(
+            fields.identity(arguments),
+            fields.numbers(arguments, "disks", 0, 15),
+            fields.numbers(arguments, "vifs", 0, 15),
+            force=fields.boolean(arguments, "force"),
+        )
+        return {}
 
     async def do_bridge(self, arguments: Arguments) -> Any:
         vlan = arguments.get("vlan")

@@ -23,6 +23,11 @@ class Disk:
     vdi: str
     read_only: bool
 
+    @property
+    def name(self) -> str:
+        """What the guest calls it."""
+        return f"xvd{chr(ord('a') + self.device)}"
+
 
 @dataclass(frozen=True)
 class Vif:
@@ -114,12 +119,12 @@ def path_below(path: object) -> str:
 def configuration(domain: Domain, path_of: Callable[[str], str]) -> str:
     """xl's configuration; `path_of` gives the block device of an attached VDI."""
     disks = [
-        f"format=raw,vdev={_device_name(disk.device)},access={'ro' if disk.read_only else 'rw'},"
+        f"format=raw,vdev={disk.name},access={'ro' if disk.read_only else 'rw'},"
         f"script={NO_SCRIPT},target={path_of(disk.vdi)}"
         for disk in domain.devices.disks
     ]
     vifs = [
-        f"mac={vif.mac},bridge={vif.bridge},script={NO_SCRIPT}"
+        f"devid={vif.device},mac={vif.mac},bridge={vif.bridge},script={NO_SCRIPT}"
         + (f",rate={vif.kbps}KB/s" if vif.kbps else "")
         for vif in domain.devices.vifs
     ]
@@ -165,10 +170,6 @@ def _vif(value: object) -> Vif:
         kbps=fields.number(value, "kbps", 1, 100_000_000) if limited else None,
         disabled=fields.boolean(value, "disabled"),
     )
-
-
-def _device_name(number: int) -> str:
-    return f"xvd{chr(ord('a') + number)}"
 
 
 def _listed(items: list[str]) -> str:

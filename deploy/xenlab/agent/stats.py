@@ -37,8 +37,8 @@ def measured(
                 "memory": running[domain.uuid].memory_bytes,
                 "vcpus": running[domain.uuid].vcpus,
                 "vifs": [
-                    {"device": v.device, **links.counters(f"vif{domain.domid}.{number}")}
-                    for number, v in enumerate(devices.vifs if devices else ())
+                    {"device": v.device, **links.counters(f"vif{domain.domid}.{v.device}")}
+                    for v in (devices.vifs if devices else ())
                 ],
                 "vbds": [
                     {"device": d.device, "vdi": d.vdi, **nbd.counters(disks[d.vdi])}

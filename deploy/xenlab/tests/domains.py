@@ -55,10 +55,17 @@ class Guest:
             "vifs": [{**vif, "ipv4": [self.address], "ipv6": []}],
         }
 
-    def create(self, agent: Agent, kind: str = "pvh") -> None:
+    def create(
+        self,
+        agent: Agent,
+        kind: str = "pvh",
+        *,
+        devices: dict[str, Any] | None = None,
+        paused: bool = False,
+    ) -> None:
         agent.call(
             "create",
-            **self.devices,
+            **{**self.devices, **(devices or {})},
             name="guest",
             memory_mib=96,
             vcpus=1,
@@ -67,7 +74,7 @@ class Guest:
             ramdisk="/boot/guest/initramfs",
             args=f"console=hvc0 quiet mitigations=off address={self.address}",
             xenstore={"vm-data/told": "by the host"},
-            paused=False,
+            paused=paused,
         )
 
     def boot_id(self) -> str:

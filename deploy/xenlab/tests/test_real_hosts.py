@@ -70,6 +70,37 @@ def test_a_domain_moves_live_with_its_disk_and_keeps_its_boot_id(
             assert agent.call("hello")["disks"] == []
 
 
+def test_devices_plugged_into_a_paused_domain_are_there_when_it_runs_and_move_with_it(
+    xen_lab: XenLab, tmp_path: Path
+) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(b"content of disk!".ljust(1 << 20, b"\0"))
+    guest = Guest(xen_lab, 106, disk="plugged")
+    devices = guest.devices
+    with disk_server(xen_lab, image, "plugged"), Agents(xen_lab) as (source, target):
+        guest.create(source, devices={"disks": [], "vifs": []}, paused=True)
+        attach(source, "plugged")
+        for _ in range(2):
+            source.call("plug", **devices)
+            with pytest.raises(XenlabError) as refused:
+                source.call("disk_detach", vdi="plugged")
+            assert refused.value.code == "disk_in_use"
+            source.call("unplug", uuid=guest.uuid, disks=[0], vifs=[0])
+        source.call("plug", **devices)
+        source.call("unpause", uuid=guest.uuid)
+        with Terminal(xen_lab, xen_lab.plan.hosts[0], guest.uuid) as terminal:
+            assert "GUEST-DISK content of disk!" in terminal.wait_for("GUEST-UP")
+        before = guest.boot_id()
+        attach(target, "plugged")
+        target.call("receive", **devices)
+        source.call("migrate", uuid=guest.uuid, to=xen_lab.plan.hosts[1].address)
+        assert guest.boot_id() == before
+        target.call("destroy", uuid=guest.uuid)
+        for agent in (source, target):
+            agent.call("disk_detach", vdi="plugged")
+            assert agent.call("hello")["domains"] == []
+
+
 def test_values_pass_between_guest_and_host_also_through_an_agent_that_starts_anew(
     xen_lab: XenLab,
 ) -> None:

@@ -36,7 +36,7 @@ def test_a_configuration_names_disks_by_their_device_and_quotes_what_a_client_sa
         'disk = [ "format=raw,vdev=xvdc,access=rw,script=/usr/bin/true,'
         'target=/dev/bulkhead/scratch" ]\n' in text
     )
-    assert 'vif = [ "mac=00:16:3e:00:00:01,bridge=xenbr0,script=/usr/bin/true" ]\n' in text
+    assert 'vif = [ "devid=0,mac=00:16:3e:00:00:01,bridge=xenbr0,script=/usr/bin/true" ]\n' in text
     assert "ramdisk" not in text
 
 
