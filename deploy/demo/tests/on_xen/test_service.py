@@ -39,7 +39,6 @@ class Services:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        site.estate.owners[TENANT].get("me")
         with site.estate.every_process_killed():
             page = site.deploy(TENANT, "page", "nginx:latest")
             shell = site.deploy(TENANT, "shell", "probe:server")
@@ -128,6 +127,7 @@ def test_a_drained_host_loses_nothing_that_its_users_would_notice(services: Serv
         f"\ndrain: {poller.answered} answers, {poller.failed} failed, "
         f"longest gap {poller.longest_gap:.1f} s"
     )
+    assert poller.answered
     after = {one.uuid: site.vm_of(one.uuid) for one in services.all()}
     assert {one.uuid: (before[one.uuid].uuid, before[one.uuid].started) for one in moving} == {
         one.uuid: (after[one.uuid].uuid, after[one.uuid].started) for one in moving
