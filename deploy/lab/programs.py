@@ -48,6 +48,31 @@ class Program:
         return f"{self.name}: up for {seconds:.0f} s"
 
 
+BLANK_ARGUMENT = "bulkhead.blank"
+"""A kernel that is started with it waits for its disks, however long."""
+LOOK_EVERY = 0.25
+
+
+def is_blank(vm: Row) -> bool:
+    return BLANK_ARGUMENT in vm.PV_args.split()
+
+
+async def handed_program(lab: Lab, vm: Row) -> Program | None:
+    """What a blank guest is told once its config disk is plugged; None where VMs have none."""
+    if lab.config.config_disk is None:
+        return None
+    while not _is_plugged(lab, vm):
+        await lab.clock.sleep(LOOK_EVERY)
+    return program_of(lab, vm)
+
+
+def _is_plugged(lab: Lab, vm: Row) -> bool:
+    return any(
+        vbd.currently_attached and vbd.userdevice == str(lab.config.config_disk)
+        for vbd in lab.db.rows("VBD", vm.VBDs)
+    )
+
+
 def program_of(lab: Lab, vm: Row) -> Program | None:
     """What the VM's config disk says; None where there is none, or nothing that makes sense."""
     for vbd in lab.db.rows("VBD", vm.VBDs):
