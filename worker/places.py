@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from django.db.models import Count
@@ -17,9 +17,10 @@ from hosting.compute.models import Instance
 from hosting.fleet.choices import HostState
 from hosting.fleet.models import Host, Pbd
 from hosting.networks.models import Segment
+from hosting.warm.models import Blank
+from worker.blanks import facts_of
 from worker.nics import Nic, take_nic
 from worker.placement import (
-    Answer,
     HostView,
     NoPlace,
     Request,
@@ -27,18 +28,22 @@ from worker.placement import (
     explain,
     overhead_bytes,
 )
-from worker.workflow import Facts, Spawn, Wait
+from worker.workflow import Facts, Spawn, Wait, Workflow
 
 LOOK_AGAIN = timedelta(seconds=30)
 # A host that just said no is left in peace for so long.
 SHUNNED = timedelta(minutes=1)
 
 
-def take_place(instance: Instance, facts: Facts) -> Wait | Spawn[Segment] | dict[str, Any]:
+NotYet: TypeAlias = Wait | Spawn[Segment] | Spawn[Blank]
+"""What has to be waited for."""
+
+
+def take_place(instance: Instance, facts: Facts) -> NotYet | dict[str, Any]:
     """Reserve a host for `instance`, an address on its tenant's network, and say where its disks come from.
 
     In a ledger step. Facts that come of it: `host`, `golden` (the VDI to clone), `sr`; `nic` (worker/nics.py) if
-    it has an interface; `placed_now` if it had no host before. Anything else: what has to be waited for.
+    it has an interface; `blank` (worker/blanks.py) if it starts in one; `placed_now` if it had no host before.
     """
     now = Instance.objects.select_related("container__version").get(pk=instance.pk)
     if now.published_at is None:
@@ -54,7 +59,7 @@ def take_place(instance: Instance, facts: Facts) -> Wait | Spawn[Segment] | dict
 
 def _joined(
     place: dict[str, Any], nic: Wait | Spawn[Segment] | Nic | None
-) -> Wait | Spawn[Segment] | dict[str, Any]:
+) -> NotYet | dict[str, Any]:
     if isinstance(nic, (Wait, Spawn)):
         return nic
     return place if nic is None else {**place, "nic": dict(nic)}
@@ -64,26 +69,36 @@ def _take_nic(instance: Instance) -> Wait | Spawn[Segment] | Nic | None:
     """Where nothing is free, it waits without a place: another pool may have what this one has not."""
     nic = take_nic(instance)
     if isinstance(nic, Wait):
+        Blank.objects.all().put_back(instance)
         Instance.objects.all().leave_pool(instance)
     return nic
 
 
-def _take_host(now: Instance, facts: Facts) -> Wait | dict[str, Any]:
+def _take_host(now: Instance, facts: Facts) -> Wait | Spawn[Blank] | dict[str, Any]:
     placed: dict[str, Any] = {}
+    is_new = now.published_at is None
     disks = _golden_disks(now)
     if not disks:
         return Wait(LOOK_AGAIN, "The image is not on any pool yet.")
     if now.host_id is None:
         asked = request_of(now, shunned=shunned_in(facts))
-        answer = _choose_where_disks_are(asked, now.container.tenant_id, disks)
+        # What is in a pool may have a VM there already, and must not get another.
+        warm = _warm_hosts(now, disks) if is_new and now.pool_id is None else frozenset()
+        hosts = _hosts_with_disks(now.container.tenant_id, disks, warm)
+        answer = choose(replace(asked, srs=_HERE), hosts)
         if isinstance(answer, NoPlace):
-            return Wait(LOOK_AGAIN, explain(asked, answer))
-        if not Instance.objects.all().take_host(now, answer.host, asked.memory_bytes):
+            return _wait_for_room(replace(asked, srs=_HERE), hosts, answer)
+        blank = Blank.objects.all().take(now, answer.host) if answer.host in warm else None
+        if blank is None and not Instance.objects.all().take_host(
+            now, answer.host, asked.memory_bytes
+        ):
             return Wait(timedelta(0))  # another one was faster: look again
         now.refresh_from_db(fields=["host", "pool", "reserved_bytes"])
         placed["placed_now"] = True
     assert now.host_id is not None
     assert now.pool_id is not None
+    if is_new:
+        placed["blank"] = facts_of(Blank.objects.all().of(now))
     disk = disks[now.pool_id]
     return {
         "host": str(now.host_id),
@@ -93,7 +108,36 @@ def _take_host(now: Instance, facts: Facts) -> Wait | dict[str, Any]:
     }
 
 
-def take_target(instance: Instance, facts: Facts) -> Wait | UUID:
+def _wait_for_room(
+    asked: Request, hosts: Sequence[HostView], answer: NoPlace
+) -> Wait | Spawn[Blank]:
+    """Blanks of other sizes, or on other hosts, make room before anybody waits for it."""
+    why = explain(asked, answer)
+    held = Blank.objects.all().holding().filter(host__in=[host.uuid for host in hosts])
+    yielding: defaultdict[UUID, list[Blank]] = defaultdict(list)
+    for blank in held.exclude(reserved_bytes=0).order_by("ready_at", "pk"):
+        yielding[blank.host_id].append(blank)
+    roomier = [
+        replace(host, free_bytes=host.free_bytes + _held_by(yielding[host.uuid])) for host in hosts
+    ]
+    there = choose(asked, roomier)
+    if isinstance(there, NoPlace):
+        return Wait(LOOK_AGAIN, why)
+    short = asked.memory_bytes - next(host.free_bytes for host in hosts if host.uuid == there.host)
+    going: list[Blank] = []
+    for blank in yielding[there.host]:
+        if _held_by(going) < short:
+            going.append(blank)
+    # By its name: it is one of the workflows, and they stand upon this.
+    discard = Workflow.registry["blank.discard"]
+    return Spawn(discard, going, LOOK_AGAIN, f"{why} Room is being made.")
+
+
+def _held_by(blanks: Iterable[Blank]) -> int:
+    return sum(blank.reserved_bytes for blank in blanks)
+
+
+def take_target(instance: Instance, facts: Facts) -> Wait | Spawn[Blank] | UUID:
     """Reserve a host for `instance` to move to: the one planned in `facts` if that still has room."""
     now = Instance.objects.select_related("container").get(pk=instance.pk)
     if now.target_id is not None:
@@ -108,9 +152,10 @@ def take_target(instance: Instance, facts: Facts) -> Wait | UUID:
     ):
         return planned
     asked = request_of(now, shunned=shunned)
-    answer = choose(asked, hosts_as_seen([now.pool_id], [now.container.tenant_id]))
+    hosts = hosts_as_seen([now.pool_id], [now.container.tenant_id])
+    answer = choose(asked, hosts)
     if isinstance(answer, NoPlace):
-        return Wait(LOOK_AGAIN, explain(asked, answer))
+        return _wait_for_room(asked, hosts, answer)
     if Instance.objects.all().take_target(now, answer.host):
         return answer.host
     return Wait(timedelta(0))  # another one was faster: look again
@@ -131,7 +176,11 @@ def request_of(instance: Instance, *, shunned: Collection[UUID | None] = ()) -> 
 
 
 def hosts_as_seen(
-    pools: Collection[UUID], tenants: Collection[UUID], *, reaching: Collection[UUID] = ()
+    pools: Collection[UUID],
+    tenants: Collection[UUID],
+    *,
+    reaching: Collection[UUID] = (),
+    warm: Collection[UUID] = (),
 ) -> list[HostView]:
     """The hosts of these pools as they are now, with how many instances of these tenants each has.
 
@@ -152,6 +201,7 @@ def hosts_as_seen(
             cpu_count=host.cpu_count,
             srs=_HERE if host.pk in reaching else frozenset(),
             neighbours=neighbours[host.pk],
+            is_warm=host.pk in warm,
         )
         for host in Host.objects.all().present().filter(pool__in=list(pools)).only(*_SEEN)
     ]
@@ -171,15 +221,21 @@ _SEEN = (
 _HERE = frozenset({UUID(int=0)})
 
 
-def _choose_where_disks_are(
-    asked: Request, tenant: UUID, disks: Mapping[UUID, GoldenDisk]
-) -> Answer:
-    """A host that reaches its own pool's golden disk."""
+def _warm_hosts(instance: Instance, pools: Collection[UUID]) -> frozenset[UUID]:
+    """Those that have a blank ready which is just as large."""
+    ready = Blank.objects.all().ready().filter(pool__in=list(pools))
+    fitting = ready.of_size(instance.vcpus, instance.memory_bytes)
+    return frozenset(fitting.order_by().values_list("host_id", flat=True))
+
+
+def _hosts_with_disks(
+    tenant: UUID, disks: Mapping[UUID, GoldenDisk], warm: Collection[UUID]
+) -> list[HostView]:
+    """All hosts, and which of them reach their own pool's golden disk."""
     attached = Pbd.objects.filter(currently_attached=True, pool__in=list(disks))
     on = attached.filter(sr__in=[disk.sr_uuid for disk in disks.values()])
     reaching = set(on.values_list("host_id", flat=True))
-    hosts = hosts_as_seen(list(disks), [tenant], reaching=reaching)
-    return choose(replace(asked, srs=_HERE), hosts)
+    return hosts_as_seen(list(disks), [tenant], reaching=reaching, warm=warm)
 
 
 def _golden_disks(instance: Instance) -> dict[UUID, GoldenDisk]:

@@ -14,7 +14,7 @@ down, and may end by itself. How it behaves is chosen per VM by words in other_c
                             that its interfaces are locked to)
     tell=KEY:VALUE          writes vm-data/KEY once it has booted; may be given several times
 
-A blank one (programs.py) says vm-data/blank = 1 and waits for its disks.
+A blank one (programs.py) says vm-data/blank = 1, and 0 once it has its root disk.
 In a pool whose VMs have a config disk (`--config-disk`) it also tells what it was told to run: programs.py.
 
 A guest that is frozen (paused, suspended, in migration) is out of time: its timers stand still.
@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from deploy.lab.database import Row
-from deploy.lab.programs import TELL_EVERY, Program, handed_program, is_blank, program_of
+from deploy.lab.programs import TELL_EVERY, Program, is_blank, program_of, root_disk
 
 if TYPE_CHECKING:
     from deploy.lab.lab import Lab
@@ -223,13 +223,19 @@ class Guest:
 
     async def _work_until(self, end_at: float) -> None:
         """Give signs of life, if it was told what to run."""
-        program = program_of(self.lab, self.vm)
         if self.is_blank:
-            program = await handed_program(self.lab, self.vm)
-            self._open(program)
+            await self._become_somebodys()
+        program = program_of(self.lab, self.vm)
         while program is not None and (age := self._age() + TELL_EVERY) < end_at:
             await self._until(age)
             self.say(program.sign_of_life(self.lab.clock.now() - self.started_at))
+
+    async def _become_somebodys(self) -> None:
+        await root_disk(self.lab, self.vm)
+        self.is_blank = False
+        self.write_vm_data("blank", "0")
+        self._open(program_of(self.lab, self.vm))
+        self.report()
 
     def _open(self, program: Program | None) -> None:
         for line in program.opening() if program is not None else ():

@@ -57,20 +57,12 @@ def is_blank(vm: Row) -> bool:
     return BLANK_ARGUMENT in vm.PV_args.split()
 
 
-async def handed_program(lab: Lab, vm: Row) -> Program | None:
-    """What a blank guest is told once its config disk is plugged; None where VMs have none."""
-    if lab.config.config_disk is None:
-        return None
-    while not _is_plugged(lab, vm):
+async def root_disk(lab: Lab, vm: Row) -> None:
+    """Until that is plugged, which a blank guest waits for."""
+    while not any(
+        vbd.currently_attached and vbd.userdevice == "0" for vbd in lab.db.rows("VBD", vm.VBDs)
+    ):
         await lab.clock.sleep(LOOK_EVERY)
-    return program_of(lab, vm)
-
-
-def _is_plugged(lab: Lab, vm: Row) -> bool:
-    return any(
-        vbd.currently_attached and vbd.userdevice == str(lab.config.config_disk)
-        for vbd in lab.db.rows("VBD", vm.VBDs)
-    )
 
 
 def program_of(lab: Lab, vm: Row) -> Program | None:

@@ -34,7 +34,12 @@ def about_things_of(tenant: Tenant) -> Q:
 def operations_with_owners() -> OperationQuerySet:
     """All, newest first, each with whose it is: for operators."""
     return operations().select_related(
-        "host__pool", "instance__container__tenant", "image__tenant", "blank", "parent", "superseded_by"
+        "host__pool",
+        "instance__container__tenant",
+        "image__tenant",
+        "blank",
+        "parent",
+        "superseded_by",
     )
 
 

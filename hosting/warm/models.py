@@ -7,6 +7,7 @@ is the instance's, and the host's sum stays as it is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from uuid import UUID, uuid4
 
 from django.db import models
@@ -106,13 +107,13 @@ class BlankQuerySet(models.QuerySet["Blank"]):
 
     def put_back(self, instance: Instance) -> None:
         """Only in the transaction that took it: nobody has acted on it."""
-        self._leave(instance, state=BlankState.READY, instance=None)
+        self._leave(instance, {"state": BlankState.READY, "instance": None})
 
     def give_up(self, instance: Instance) -> None:
         """The instance goes elsewhere. Its blank is to be destroyed, and holds the place until it is."""
-        self._leave(instance, state=BlankState.RETIRED)
+        self._leave(instance, {"state": BlankState.RETIRED})
 
-    def _leave(self, instance: Instance, **changes: object) -> None:
+    def _leave(self, instance: Instance, changes: Mapping[str, object]) -> None:
         blank = self.of(instance)
         if blank is None:
             return

@@ -30,7 +30,9 @@ def set_warm(pool: Pool, *, vcpus: int, memory_bytes: int, count: int, actor: st
         raise InvalidRequest(f"count: from 0 to {MOST} on each host.")
     size = {"vcpus": vcpus, "memory_bytes": memory_bytes}
     if count:
-        WarmPolicy.objects.update_or_create(pool=pool, **size, defaults={"count": count})
+        WarmPolicy.objects.update_or_create(
+            pool=pool, vcpus=vcpus, memory_bytes=memory_bytes, defaults={"count": count}
+        )
     else:
         WarmPolicy.objects.filter(pool=pool, **size).delete()
     facts = {**size, "count": count}
