@@ -11,6 +11,7 @@ PREFIX = "hosting:"
 
 # other_config keys. Values are UUIDs in text unless said otherwise.
 INSTANCE = f"{PREFIX}instance"  # VM, VDI, VIF: the Instance it serves
+BLANK = f"{PREFIX}blank"  # VM: the Blank that it is, until an instance takes it
 TENANT = f"{PREFIX}tenant"  # VM, VDI, network: whose it is
 SEGMENT = f"{PREFIX}segment"  # network: the Segment that it is
 VDI = f"{PREFIX}vdi"  # VDI: its own XAPI uuid; another one marks an unfinished clone
@@ -31,6 +32,11 @@ def uuid_in(value: object) -> UUID | None:
 def instance_name(uuid: UUID) -> str:
     """The name_label of an Instance's VM."""
     return f"instance-{uuid}"
+
+
+def blank_name(uuid: UUID) -> str:
+    """The name_label of a Blank's VM, until it is an instance's."""
+    return f"blank-{uuid}"
 
 
 def volume_name(uuid: UUID) -> str:

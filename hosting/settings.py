@@ -94,6 +94,7 @@ INSTALLED_APPS = [
     "hosting.networks",
     "hosting.catalog",
     "hosting.compute",
+    "hosting.warm",
     "hosting.operations",
     "hosting.api",
     "frontend.console",

@@ -49,5 +49,6 @@ def _copy(pool: Pool, connect: Callable[[Pool], Hypervisor]) -> bool:
 
 def _was_made(pool: Pool, since: datetime) -> bool:
     about = Q(instance__pool=pool, kind__in=_MAKE) | Q(image__pool=pool, kind="image.import")
+    about |= Q(blank__pool=pool, kind="blank.prepare")
     recent = Operation.objects.filter(about, created_at__gt=since - _LONGEST)
     return recent.filter(ended_at__gt=since).exists()

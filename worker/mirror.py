@@ -89,7 +89,10 @@ def apply(pool: UUID, changes: Changes) -> Touched:
 
 def _has_foreign(vms: Mapping[UUID, VmRecord]) -> bool:
     """Of VMs only these matter to what a host has for ours: a start of ours measures no host."""
-    return any(labels.uuid_in(vm.marker.get(labels.INSTANCE)) is None for vm in vms.values())
+    owners = (labels.INSTANCE, labels.BLANK)
+    return any(
+        all(labels.uuid_in(vm.marker.get(owner)) is None for owner in owners) for vm in vms.values()
+    )
 
 
 # ------------------------------------------------------------------------------------------------- rows
@@ -173,6 +176,7 @@ def _vm(record: VmRecord) -> dict[str, Any]:
         "vcpus": record.vcpus,
         "marker": dict(record.marker),
         "instance_uuid": labels.uuid_in(record.marker.get(labels.INSTANCE)),
+        "blank_uuid": labels.uuid_in(record.marker.get(labels.BLANK)),
         "current_operations": sorted(now.operation for now in record.current_operations),
         "started_at": record.started_at,
         "pv_drivers_detected": record.guest is not None and record.guest.pv_drivers_detected,
@@ -289,6 +293,8 @@ def _touched(pool: UUID, found: Mapping[str, Mapping[UUID, Any]]) -> Touched:
     for was, now in _news_of(found["vm"]):
         instance = now["instance_uuid"]
         touched.shown.update(_known(instance))
+        if now["blank_uuid"] is not None:
+            subjects["blank"].add(now["blank_uuid"])
         if not _begins(was, now):
             subjects["instance"].update(_known(instance))
     for vm in found["vm"].values():

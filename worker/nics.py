@@ -77,13 +77,13 @@ def _on_segment(instance: Instance, network: Network, pool: Pool) -> Wait | Spaw
     }
 
 
-def build_nic(hypervisor: Hypervisor, vm: UUID, nic: Nic) -> None:
+def build_nic(hypervisor: Hypervisor, vm: UUID, nic: Nic, *, plug: bool = False) -> None:
     """Raises NetworkLost."""
     network = UUID(nic["network"])
     allowed = (_bare(nic["address"]),)
     try:
         hypervisor.ensure_vif(
-            VifSpec(vm, network, DEVICE, nic["mac"], ipv4_allowed=allowed, mtu=MTU)
+            VifSpec(vm, network, DEVICE, nic["mac"], ipv4_allowed=allowed, mtu=MTU), plug=plug
         )
     except Gone as gone:
         if network in {there.uuid for there in hypervisor.networks()}:

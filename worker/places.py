@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from django.db.models import Count
@@ -17,9 +17,10 @@ from hosting.compute.models import Instance
 from hosting.fleet.choices import HostState
 from hosting.fleet.models import Host
 from hosting.networks.models import Segment
+from hosting.warm.models import Blank
+from worker.blanks import facts_of
 from worker.nics import Nic, take_nic
 from worker.placement import (
-    Answer,
     HostView,
     NoPlace,
     Request,
@@ -27,29 +28,33 @@ from worker.placement import (
     explain,
     overhead_bytes,
 )
-from worker.workflow import Facts, Spawn, Wait
+from worker.workflow import Facts, Spawn, Wait, Workflow
 
 LOOK_AGAIN = timedelta(seconds=30)
 # A host that just said no is left in peace for so long.
 SHUNNED = timedelta(minutes=1)
 
 
-def take_place(instance: Instance, facts: Facts) -> Wait | Spawn[Segment] | dict[str, Any]:
+NotYet: TypeAlias = Wait | Spawn[Segment] | Spawn[Blank]
+"""What has to be waited for."""
+
+
+def take_place(instance: Instance, facts: Facts) -> NotYet | dict[str, Any]:
     """Reserve a host for `instance`, an address on its tenant's network, and say where its disks come from.
 
     In a ledger step, which was given the instance as it is. Facts that come of it: `host`, `golden` (the VDI
-    to clone), `sr`; `nic` (worker/nics.py) if it has an interface; `placed_now` if it had no host before.
-    Anything else: what has to be waited for.
+    to clone), `sr`; `nic` (worker/nics.py) if it has an interface; `blank` (worker/blanks.py) if it starts in one;
+    `placed_now` if it had no host before.
     """
     if instance.published_at is None:
         place = _take_host(instance, facts)
-        return place if isinstance(place, Wait) else _joined(place, _take_nic(place.instance))
+        return _joined(place, _take_nic(place.instance)) if isinstance(place, _Place) else place
     # It has its address. While its network is made anew no host need be held for it.
     nic = take_nic(instance)
     if isinstance(nic, (Wait, Spawn)):
         return nic
     place = _take_host(instance, facts)
-    return place if isinstance(place, Wait) else _joined(place, nic)
+    return _joined(place, nic) if isinstance(place, _Place) else place
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +63,7 @@ class _Place:
     facts: dict[str, Any]
 
 
-def _joined(
-    place: _Place, nic: Wait | Spawn[Segment] | Nic | None
-) -> Wait | Spawn[Segment] | dict[str, Any]:
+def _joined(place: _Place, nic: Wait | Spawn[Segment] | Nic | None) -> NotYet | dict[str, Any]:
     if isinstance(nic, (Wait, Spawn)):
         return nic
     return place.facts if nic is None else {**place.facts, "nic": dict(nic)}
@@ -70,23 +73,34 @@ def _take_nic(instance: Instance) -> Wait | Spawn[Segment] | Nic | None:
     """Where nothing is free, it waits without a place: another pool may have what this one has not."""
     nic = take_nic(instance)
     if isinstance(nic, Wait):
+        Blank.objects.all().put_back(instance)
         Instance.objects.all().leave_pool(instance)
     return nic
 
 
-def _take_host(instance: Instance, facts: Facts) -> Wait | _Place:
+def _take_host(instance: Instance, facts: Facts) -> Wait | Spawn[Blank] | _Place:
     disks = _golden_disks(instance)
     if not disks:
         return Wait(LOOK_AGAIN, "The image is not on any pool yet.")
+    is_new = instance.published_at is None
     if instance.host_id is not None:
-        return _place(instance, disks)
-    asked = request_of(instance, shunned=shunned_in(facts))
-    answer = _choose_where_disks_are(asked, instance.container.tenant_id, disks)
+        taken = Blank.objects.all().of(instance) if is_new else None
+        return _place(instance, disks, taken)
+    asked = replace(request_of(instance, shunned=shunned_in(facts)), srs=_HERE)
+    # What is in a pool may have a VM there already, and must not get another.
+    may_be_warm = is_new and instance.pool_id is None
+    warm = _warm_hosts(instance, disks) if may_be_warm else frozenset()
+    srs = {disk.sr_uuid for disk in disks.values()}
+    hosts = hosts_as_seen(list(disks), [instance.container.tenant_id], srs=srs, warm=warm)
+    answer = choose(asked, hosts)
     if isinstance(answer, NoPlace):
-        return Wait(LOOK_AGAIN, explain(asked, answer))
-    if not Instance.objects.all().take_host(instance, answer.host, asked.memory_bytes):
+        return _wait_for_room(asked, hosts, answer)
+    blank = Blank.objects.all().take(instance, answer.host) if answer.host in warm else None
+    if blank is None and not Instance.objects.all().take_host(
+        instance, answer.host, asked.memory_bytes
+    ):
         return Wait(timedelta(0))  # another one was faster: look again
-    return _place(_read_again(instance), disks, placed_now=True)
+    return _place(_read_again(instance), disks, blank, placed_now=True)
 
 
 def _read_again(instance: Instance) -> Instance:
@@ -95,14 +109,46 @@ def _read_again(instance: Instance) -> Instance:
     return rows.defer("pool__candidates").get(pk=instance.pk)
 
 
-def _place(instance: Instance, disks: Mapping[UUID, GoldenDisk], **more: Any) -> _Place:
+def _place(
+    instance: Instance, disks: Mapping[UUID, GoldenDisk], blank: Blank | None, **more: Any
+) -> _Place:
     assert instance.pool_id is not None
     disk = disks[instance.pool_id]
     sources = {"golden": str(disk.vdi_uuid), "sr": str(disk.sr_uuid)}
-    return _Place(instance, {"host": str(instance.host_id), **sources, **more})
+    place = {"host": str(instance.host_id), **sources, "blank": facts_of(blank), **more}
+    return _Place(instance, place)
 
 
-def take_target(instance: Instance, facts: Facts) -> Wait | UUID:
+def _wait_for_room(
+    asked: Request, hosts: Sequence[HostView], answer: NoPlace
+) -> Wait | Spawn[Blank]:
+    """Blanks of other sizes, or on other hosts, make room before anybody waits for it."""
+    why = explain(asked, answer)
+    held = Blank.objects.all().holding().filter(host__in=[host.uuid for host in hosts])
+    yielding: defaultdict[UUID, list[Blank]] = defaultdict(list)
+    for blank in held.exclude(reserved_bytes=0).order_by("ready_at", "pk"):
+        yielding[blank.host_id].append(blank)
+    roomier = [
+        replace(host, free_bytes=host.free_bytes + _held_by(yielding[host.uuid])) for host in hosts
+    ]
+    there = choose(asked, roomier)
+    if isinstance(there, NoPlace):
+        return Wait(LOOK_AGAIN, why)
+    short = asked.memory_bytes - next(host.free_bytes for host in hosts if host.uuid == there.host)
+    going: list[Blank] = []
+    for blank in yielding[there.host]:
+        if _held_by(going) < short:
+            going.append(blank)
+    # By its name: it is one of the workflows, and they stand upon this.
+    discard = Workflow.registry["blank.discard"]
+    return Spawn(discard, going, LOOK_AGAIN, f"{why} Room is being made.")
+
+
+def _held_by(blanks: Iterable[Blank]) -> int:
+    return sum(blank.reserved_bytes for blank in blanks)
+
+
+def take_target(instance: Instance, facts: Facts) -> Wait | Spawn[Blank] | UUID:
     """Reserve a host for `instance` to move to: the one planned in `facts` if that still has room."""
     now = Instance.objects.select_related("container").get(pk=instance.pk)
     if now.target_id is not None:
@@ -117,9 +163,10 @@ def take_target(instance: Instance, facts: Facts) -> Wait | UUID:
     ):
         return planned
     asked = request_of(now, shunned=shunned)
-    answer = choose(asked, hosts_as_seen([now.pool_id], [now.container.tenant_id]))
+    hosts = hosts_as_seen([now.pool_id], [now.container.tenant_id])
+    answer = choose(asked, hosts)
     if isinstance(answer, NoPlace):
-        return Wait(LOOK_AGAIN, explain(asked, answer))
+        return _wait_for_room(asked, hosts, answer)
     if Instance.objects.all().take_target(now, answer.host):
         return answer.host
     return Wait(timedelta(0))  # another one was faster: look again
@@ -140,7 +187,11 @@ def request_of(instance: Instance, *, shunned: Collection[UUID | None] = ()) -> 
 
 
 def hosts_as_seen(
-    pools: Collection[UUID], tenants: Collection[UUID], *, srs: Collection[UUID] = ()
+    pools: Collection[UUID],
+    tenants: Collection[UUID],
+    *,
+    srs: Collection[UUID] = (),
+    warm: Collection[UUID] = (),
 ) -> list[HostView]:
     """The hosts of these pools as they are now, with how many instances of these tenants each has.
 
@@ -162,6 +213,7 @@ def hosts_as_seen(
             cpu_count=host.cpu_count,
             srs=_HERE if host.is_reaching else frozenset(),
             neighbours=neighbours[host.pk],
+            is_warm=host.pk in warm,
         )
         for host in hosts.only(*_SEEN)
     ]
@@ -181,13 +233,11 @@ _SEEN = (
 _HERE = frozenset({UUID(int=0)})
 
 
-def _choose_where_disks_are(
-    asked: Request, tenant: UUID, disks: Mapping[UUID, GoldenDisk]
-) -> Answer:
-    """A host that reaches its own pool's golden disk."""
-    srs = {disk.sr_uuid for disk in disks.values()}
-    hosts = hosts_as_seen(list(disks), [tenant], srs=srs)
-    return choose(replace(asked, srs=_HERE), hosts)
+def _warm_hosts(instance: Instance, pools: Collection[UUID]) -> frozenset[UUID]:
+    """Those that have a blank ready which is just as large."""
+    ready = Blank.objects.all().ready().filter(pool__in=list(pools))
+    fitting = ready.of_size(instance.vcpus, instance.memory_bytes)
+    return frozenset(fitting.order_by().values_list("host_id", flat=True))
 
 
 def _golden_disks(instance: Instance) -> dict[UUID, GoldenDisk]:

@@ -9,6 +9,7 @@ from hosting.operations.attention import raise_and_close_alarms
 from worker import engine
 from worker.connections import Connections
 from worker.copies import copy_databases
+from worker.reconcile.blanks.run import reconcile_blanks
 from worker.reconcile.hosts.run import reconcile_hosts
 from worker.reconcile.images.run import reconcile_images
 from worker.reconcile.instances.run import reconcile_instances
@@ -42,6 +43,7 @@ def reconcile() -> None:
     """Compare wish and fact, and open what is missing. Every five seconds."""
     reconcile_instances()
     reconcile_images()
+    reconcile_blanks()
 
 
 @shared_task(name="worker.tasks.check")

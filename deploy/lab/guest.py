@@ -14,6 +14,7 @@ down, and may end by itself. How it behaves is chosen per VM by words in other_c
                             that its interfaces are locked to)
     tell=KEY:VALUE          writes vm-data/KEY once it has booted; may be given several times
 
+A blank one (programs.py) says vm-data/blank = 1, and 0 once it has its root disk.
 In a pool whose VMs have a config disk (`--config-disk`) it also tells what it was told to run: programs.py.
 
 A guest that is frozen (paused, suspended, in migration) is out of time: its timers stand still.
@@ -30,7 +31,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from deploy.lab.database import Row
-from deploy.lab.programs import TELL_EVERY, program_of
+from deploy.lab.programs import TELL_EVERY, Program, is_blank, program_of, root_disk
 
 if TYPE_CHECKING:
     from deploy.lab.lab import Lab
@@ -156,6 +157,7 @@ class Guest:
         self.lab = lab
         self.vm = vm
         self.behaviour = Behaviour.of(lab, vm)
+        self.is_blank = is_blank(vm)
         self.on_end = on_end
         """Told when the guest ends by itself."""
         self.console = Console()
@@ -221,10 +223,23 @@ class Guest:
 
     async def _work_until(self, end_at: float) -> None:
         """Give signs of life, if it was told what to run."""
+        if self.is_blank:
+            await self._become_somebodys()
         program = program_of(self.lab, self.vm)
         while program is not None and (age := self._age() + TELL_EVERY) < end_at:
             await self._until(age)
             self.say(program.sign_of_life(self.lab.clock.now() - self.started_at))
+
+    async def _become_somebodys(self) -> None:
+        await root_disk(self.lab, self.vm)
+        self.is_blank = False
+        self.write_vm_data("blank", "0")
+        self._open(program_of(self.lab, self.vm))
+        self.report()
+
+    def _open(self, program: Program | None) -> None:
+        for line in program.opening() if program is not None else ():
+            self.say(line)
 
     def _age(self) -> float:
         """Seconds that it has lived, without those in which it was frozen."""
@@ -239,10 +254,11 @@ class Guest:
         self.is_up = True
         self.say(f"{self.vm.name_label} is up")
         program = program_of(self.lab, self.vm)
-        for line in program.opening() if program is not None else ():
-            self.say(line)
+        self._open(program)
         if self.behaviour.drivers:
             self.report()
+        if self.is_blank:
+            self.write_vm_data("blank", "1")
         for key, value in self.behaviour.vm_data:
             self.write_vm_data(key, value)
 

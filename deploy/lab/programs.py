@@ -48,6 +48,23 @@ class Program:
         return f"{self.name}: up for {seconds:.0f} s"
 
 
+BLANK_ARGUMENT = "bulkhead.blank"
+"""A kernel that is started with it waits for its disks, however long."""
+LOOK_EVERY = 0.25
+
+
+def is_blank(vm: Row) -> bool:
+    return BLANK_ARGUMENT in vm.PV_args.split()
+
+
+async def root_disk(lab: Lab, vm: Row) -> None:
+    """Until that is plugged, which a blank guest waits for."""
+    while not any(
+        vbd.currently_attached and vbd.userdevice == "0" for vbd in lab.db.rows("VBD", vm.VBDs)
+    ):
+        await lab.clock.sleep(LOOK_EVERY)
+
+
 def program_of(lab: Lab, vm: Row) -> Program | None:
     """What the VM's config disk says; None where there is none, or nothing that makes sense."""
     for vbd in lab.db.rows("VBD", vm.VBDs):

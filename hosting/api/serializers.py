@@ -142,6 +142,9 @@ class FleetOperationOut(OperationOut):
     segment = serializers.UUIDField(
         source="segment_id", allow_null=True, help_text="A tenant's network in one pool."
     )
+    blank = serializers.UUIDField(
+        source="blank_id", allow_null=True, help_text="A VM that has booted and is nobody's yet."
+    )
     requested_by = serializers.CharField()
     attempt = serializers.IntegerField(help_text="Of this step, in a row.")
     run_at = serializers.DateTimeField()

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from hosting.compute.models import Instance
 from hosting.fleet.models import Host, Pool
+from hosting.warm.selectors import yielding_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,13 @@ class Loss:
 
 
 def losses_of(pool: Pool) -> dict[UUID, Loss]:
-    """For each host of the pool. Two queries."""
+    """For each host of the pool. Three queries. Blanks make room for whoever starts."""
     hosts = Host.objects.present().filter(pool=pool)
-    takers = {host.pk: host.memory_unreserved_bytes for host in hosts.accepting()}
+    yielding = yielding_bytes(pool)
+    takers = {
+        host.pk: host.memory_unreserved_bytes + yielding.get(host.pk, 0)
+        for host in hosts.accepting()
+    }
     held: defaultdict[UUID, list[int]] = defaultdict(list)
     there = Instance.objects.all().living().filter(host__pool=pool)
     for host, reserved in there.values_list("host", "reserved_bytes"):

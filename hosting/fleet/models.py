@@ -154,6 +154,10 @@ class HostQuerySet(models.QuerySet["Host"]):
         """This one, if its pool lists it, with nobody else changing it until the transaction ends."""
         return self.present().filter(pk=uuid).select_for_update(no_key=True).first()
 
+    def hold_accepting(self, uuid: UUID) -> Host | None:
+        """This one, if it takes new instances, and stays so until the transaction ends."""
+        return self.accepting().filter(pk=uuid).select_for_update(no_key=True).first()
+
     def with_room_for(self, memory_bytes: int) -> HostQuerySet:
         """Accepting hosts that can take `memory_bytes` more, the emptiest first."""
         return (
@@ -209,7 +213,9 @@ class HostQuerySet(models.QuerySet["Host"]):
         the sum: xapi memory_check.ml.
         """
         foreign = (
-            VirtualMachine.objects.filter(resident_on=models.OuterRef("pk"), instance_uuid=None)
+            VirtualMachine.objects.filter(
+                resident_on=models.OuterRef("pk"), instance_uuid=None, blank_uuid=None
+            )
             .order_by()
             .values("resident_on")
             .annotate(bytes=Sum(F("memory_bytes") + F("memory_overhead_bytes")))
@@ -430,6 +436,9 @@ class VirtualMachine(Mirrored):
     instance_uuid = models.UUIDField(
         null=True, db_index=True, help_text="From our marker; null on VMs that are not ours."
     )
+    blank_uuid = models.UUIDField(
+        null=True, db_index=True, help_text="From our marker; of a VM that no instance has taken."
+    )
     current_operations = models.JSONField(default=list, help_text="e.g. pool_migrate")
     started_at = models.DateTimeField(null=True)
     pv_drivers_detected = models.BooleanField(
@@ -453,7 +462,7 @@ class VirtualMachine(Mirrored):
 
     @property
     def is_ours(self) -> bool:
-        return self.instance_uuid is not None
+        return self.instance_uuid is not None or self.blank_uuid is not None
 
 
 class Vbd(Mirrored):

@@ -98,6 +98,6 @@ def summary_of(pool: Pool) -> PoolSummary:
     vms = VirtualMachine.objects.filter(_GUEST, pool=pool).aggregate(
         vms=Count("pk"),
         vms_running=Count("pk", filter=Q(power_state=PowerState.RUNNING)),
-        vms_ours=Count("pk", filter=Q(instance_uuid__isnull=False)),
+        vms_ours=Count("pk", filter=Q(instance_uuid__isnull=False) | Q(blank_uuid__isnull=False)),
     )
     return PoolSummary(**hosts, **vms)

@@ -67,6 +67,8 @@ _QUEUES: dict[str, Queue] = {
 
 # What may be asked for, by what it is about; a test holds this to the worker's workflows.
 KINDS = (
+    "blank.discard",
+    "blank.prepare",
     "host.evacuate",
     "host.recover",
     "host.return",

@@ -18,13 +18,14 @@ from hosting.compute.models import Instance
 from hosting.fleet.models import Host, Pool
 from hosting.networks.models import Segment
 from hosting.operations.choices import ENDED, Queue, State, Trouble, What, kinds_in
+from hosting.warm.models import Blank
 
 # A bell that nobody answered for so long is rung again.
 UNHEARD = timedelta(seconds=30)
 
 # The columns of which exactly one says what an operation is about. To add one: the foreign key, its name
 # in both lines here, and a migration; every rule about it follows.
-SUBJECTS = ("pool", "host", "instance", "image", "segment")
+SUBJECTS = ("pool", "host", "instance", "image", "segment", "blank")
 # How to read each together with its pool and what steps over it need, in one query.
 WITH_POOL: Mapping[str, tuple[str, ...]] = {
     "pool": ("pool",),
@@ -32,6 +33,7 @@ WITH_POOL: Mapping[str, tuple[str, ...]] = {
     "instance": ("instance__pool", "instance__container__version"),
     "image": ("image__pool",),
     "segment": ("segment__pool", "segment__network"),
+    "blank": ("blank__pool",),
 }
 
 
@@ -89,6 +91,7 @@ class Operation(models.Model):
     instance = models.ForeignKey(Instance, models.PROTECT, null=True, related_name="operations")
     image = models.ForeignKey(Image, models.PROTECT, null=True, related_name="operations")
     segment = models.ForeignKey(Segment, models.PROTECT, null=True, related_name="operations")
+    blank = models.ForeignKey(Blank, models.PROTECT, null=True, related_name="operations")
     parent = models.ForeignKey("self", models.PROTECT, null=True, related_name="children")
 
     state = models.CharField(max_length=10, choices=State, default=State.ACTIVE)

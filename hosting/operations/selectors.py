@@ -12,10 +12,13 @@ from hosting.fleet.models import HostQuerySet
 from hosting.operations.models import SUBJECTS, Operation, OperationEvent, OperationQuerySet
 from tenants.models import Tenant
 
+# Blanks are nobody's, and their table is closed to tenants.
+_TENANTS_MAY_READ = tuple(name for name in SUBJECTS if name != "blank")
+
 
 def operations() -> OperationQuerySet:
-    """All, newest first, with what they are about."""
-    found = Operation.objects.select_related(*SUBJECTS).defer("pool__candidates")
+    """All, newest first, with what they are about, as far as tenants may know of it."""
+    found = Operation.objects.select_related(*_TENANTS_MAY_READ).defer("pool__candidates")
     return found.order_by("-created_at", "uuid")
 
 
@@ -32,7 +35,12 @@ def about_things_of(tenant: Tenant) -> Q:
 def operations_with_owners() -> OperationQuerySet:
     """All, newest first, each with whose it is: for operators."""
     return operations().select_related(
-        "host__pool", "instance__container__tenant", "image__tenant", "parent", "superseded_by"
+        "host__pool",
+        "instance__container__tenant",
+        "image__tenant",
+        "blank",
+        "parent",
+        "superseded_by",
     )
 
 

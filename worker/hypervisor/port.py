@@ -301,12 +301,15 @@ class Hypervisor(Protocol):
         """
         ...
 
-    def ensure_vbd(self, spec: VbdSpec) -> None:
-        """Refused("conflict") when another disk sits on that device."""
+    def ensure_vbd(self, spec: VbdSpec, *, plug: bool = False) -> None:
+        """Refused("conflict") when another disk sits on that device.
+
+        `plug`: into the VM as it runs, for which a paused one does not count: Busy("power_state").
+        """
         ...
 
-    def ensure_vif(self, spec: VifSpec) -> None:
-        """Refused("conflict") when another interface sits on that device."""
+    def ensure_vif(self, spec: VifSpec, *, plug: bool = False) -> None:
+        """Refused("conflict") when another interface sits on that device. `plug` as for a disk."""
         ...
 
     def ensure_network(self, spec: NetworkSpec) -> NetworkRecord: ...
@@ -353,6 +356,14 @@ class Hypervisor(Protocol):
         self, vif: UUID, mode: LockingMode, *, ipv4: tuple[str, ...], ipv6: tuple[str, ...] = ()
     ) -> None: ...
 
+    def adopt_vm(self, vm: UUID, *, name: str, marker: Marker, boot: BootDirect) -> VmRecord:
+        """Give a VM of ours another name and marker, and what it boots with from its next start on.
+
+        Answers what it was like before, so that whoever repeats this knows; its guest is left out. The name
+        comes last: what is found by it is adopted wholly. Refused("not_ours") when it carries no marker.
+        """
+        ...
+
     # running ------------------------------------------------------------------------------------
     def start_on(self, vm: UUID, host: UUID) -> TaskHandle: ...
     def clean_shutdown(self, vm: UUID) -> TaskHandle: ...
@@ -360,6 +371,13 @@ class Hypervisor(Protocol):
     def clean_reboot(self, vm: UUID) -> TaskHandle: ...
     def hard_reboot(self, vm: UUID) -> TaskHandle: ...
     def pool_migrate(self, vm: UUID, host: UUID) -> TaskHandle: ...
+    def pause(self, vm: UUID) -> None:
+        """It stands still, in memory. Busy("power_state") when it does not run, or is paused already."""
+        ...
+
+    def unpause(self, vm: UUID) -> None:
+        """It goes on. Busy("power_state") when it is not paused."""
+        ...
 
     # tasks --------------------------------------------------------------------------------------
     def poll(self, task: TaskHandle) -> TaskRecord:

@@ -17,7 +17,7 @@ FILTERS: Mapping[str, Callable[[HostView, Request], bool]] = MappingProxyType(
         "kept_apart": lambda host, request: any(
             host.neighbours.get(group) for group in request.apart_from
         ),
-        "memory": lambda host, request: host.free_bytes < request.memory_bytes,
+        "memory": lambda host, request: not host.is_warm and host.free_bytes < request.memory_bytes,
     }
 )
 

@@ -26,7 +26,7 @@ class HostView:
     """A host at one moment. `free_bytes` is what nobody has reserved.
 
     `neighbours`: how many instances of each group it has; a group is whatever is better spread, such
-    as a tenant.
+    as a tenant. `is_warm`: it keeps the place asked for, and a VM that has booted there.
     """
 
     uuid: UUID
@@ -36,6 +36,7 @@ class HostView:
     cpu_count: int = 1
     srs: frozenset[UUID] = frozenset()
     neighbours: Mapping[str, int] = field(default_factory=dict)
+    is_warm: bool = False
 
     def with_one_more(self, request: Request) -> HostView:
         """As it is when `request` has been put there."""

@@ -8,7 +8,10 @@ from worker.placement.model import Answer, Choice, HostView, NoPlace, Request
 
 
 def choose(request: Request, hosts: Sequence[HostView]) -> Answer:
-    """Where few of its groups are, then where most is free. The same question has the same answer."""
+    """Where it starts at once, then where few of its groups are, then where most is free.
+
+    The same question has the same answer.
+    """
     rejects = {host.uuid: reject(host, request) for host in hosts}
     able = [host for host in hosts if rejects[host.uuid] is None]
     if not able:
@@ -16,6 +19,6 @@ def choose(request: Request, hosts: Sequence[HostView]) -> Answer:
     return Choice(min(able, key=lambda host: _order(host, request)).uuid)
 
 
-def _order(host: HostView, request: Request) -> tuple[int, int, UUID]:
+def _order(host: HostView, request: Request) -> tuple[bool, int, int, UUID]:
     company = sum(host.neighbours.get(group, 0) for group in request.spread)
-    return (company, -host.free_bytes, host.uuid)
+    return (not host.is_warm, company, -host.free_bytes, host.uuid)

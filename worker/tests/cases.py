@@ -1,4 +1,4 @@
-"""For each workflow: how to begin it, and how to tell that it arrived or left nothing behind.
+"""For each workflow, and each of its ways: how to begin it, and how to tell that it arrived or left nothing.
 
 A workflow without a case here fails test_every_workflow.py.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 from hosting.fleet.models import Host
 from hosting.fleet.tests.makers import make_host, make_pool
 from hosting.operations.models import Operation
+from worker.tests.blank_cases import BLANK_CASES
 from worker.tests.case import Case
 from worker.tests.host_cases import HOST_CASES
 from worker.tests.image_cases import IMAGE_CASES
-from worker.tests.instance_cases import INSTANCE_CASES
+from worker.tests.instance_cases import INSTANCE_CASES, WarmProvisionCase
 from worker.tests.network_cases import NETWORK_CASES
 from worker.tests.shed import NEEDS, Shed, douse, furnish, furnish_all
 
@@ -78,5 +79,9 @@ _ALL: tuple[type[Case], ...] = (
     *HOST_CASES,
     *IMAGE_CASES,
     *NETWORK_CASES,
+    *BLANK_CASES,
 )
-CASES: dict[str, type[Case]] = {case.kind: case for case in _ALL}
+CASES: dict[str, type[Case]] = {
+    **{case.kind: case for case in _ALL},
+    "instance.provision, warm": WarmProvisionCase,
+}

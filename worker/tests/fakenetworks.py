@@ -52,14 +52,24 @@ class FakeNetworks:
         device, tag, hosts = self.vlans[network]
         return tuple(PifRecord(uuid4(), host, network, device, tag) for host in hosts)
 
-    def ensure_vif(self, spec: VifSpec) -> None:
+    def ensure_vif(self, spec: VifSpec, *, plug: bool = False) -> None:
         self._network(spec.network)
+        vif = self._vif(spec)
+        self.vifs_by_uuid[vif.uuid] = vif
+        if plug:
+            self.vifs_by_uuid[vif.uuid] = self.plug_vif(vif)
+
+    def plug_vif(self, vif: VifRecord) -> VifRecord:
+        raise NotImplementedError
+
+    def _vif(self, spec: VifSpec) -> VifRecord:
+        """The one that is there, or another."""
         for vif in self.vifs_by_uuid.values():
             if (vif.vm, vif.device) == (spec.vm, spec.device):
                 if (vif.network, vif.mac) != (spec.network, spec.mac):
                     raise Refused("conflict")
-                return
-        made = VifRecord(
+                return vif
+        return VifRecord(
             uuid4(),
             spec.vm,
             spec.network,
@@ -69,7 +79,6 @@ class FakeNetworks:
             spec.ipv4_allowed,
             spec.ipv6_allowed,
         )
-        self.vifs_by_uuid[made.uuid] = made
 
     def vifs(self, vm: UUID) -> tuple[VifRecord, ...]:
         return tuple(vif for vif in self.vifs_by_uuid.values() if vif.vm == vm)

@@ -38,6 +38,7 @@ from worker.hypervisor.port import (
     VmSpec,
 )
 from worker.tests.fakenetworks import FakeNetworks
+from worker.tests.fakewarm import FakeWarm
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -45,6 +46,7 @@ LOOKS = 2
 _OPERATIONS = {
     "Running": frozenset({"clean_shutdown", "hard_shutdown", "pool_migrate"}),
     "Halted": frozenset({"start_on", "destroy"}),
+    "Paused": frozenset({"hard_shutdown", "unpause"}),
 }
 
 
@@ -58,14 +60,12 @@ class _Task:
 
 
 @dataclass
-class FakePool(FakeNetworks):
+class FakePool(FakeWarm, FakeNetworks):
     """`dead`: hosts whose machine has no power, or that nobody can reach (`silent`) though they run."""
 
     hosts_by_uuid: dict[UUID, HostRecord] = field(default_factory=dict)
     master: UUID | None = None
-    vms_by_uuid: dict[UUID, VmRecord] = field(default_factory=dict)
     vdis_by_uuid: dict[UUID, VdiRecord] = field(default_factory=dict)
-    vbds_by_uuid: dict[UUID, VbdRecord] = field(default_factory=dict)
     contents: dict[UUID, bytes] = field(default_factory=dict)
     tasks: dict[TaskHandle, _Task] = field(default_factory=dict)
     domains: dict[UUID, set[UUID]] = field(default_factory=dict)
@@ -186,19 +186,26 @@ class FakePool(FakeNetworks):
                 marker=dict(spec.marker),
                 allowed_operations=_OPERATIONS["Halted"],
             )
+            self.note_boot(uuid, spec.boot)
             found = self.vm(uuid)
         return found
 
-    def ensure_vbd(self, spec: VbdSpec) -> None:
+    def ensure_vbd(self, spec: VbdSpec, *, plug: bool = False) -> None:
+        vbd = self._vbd(spec)
+        self.vbds_by_uuid[vbd.uuid] = vbd
+        if plug:
+            self.plug_vbd(vbd)
+
+    def _vbd(self, spec: VbdSpec) -> VbdRecord:
+        """The one that is there, or another."""
         for vbd in self.vbds_by_uuid.values():
             if (vbd.vm, vbd.device) == (spec.vm, spec.device):
                 if vbd.vdi != spec.vdi:
                     raise Refused("conflict")
-                return
+                return vbd
         _of(self.vms_by_uuid, spec.vm)
         _of(self.vdis_by_uuid, spec.vdi)
-        made = VbdRecord(uuid4(), spec.vm, spec.vdi, spec.device, bootable=spec.bootable)
-        self.vbds_by_uuid[made.uuid] = made
+        return VbdRecord(uuid4(), spec.vm, spec.vdi, spec.device, bootable=spec.bootable)
 
     def destroy_vm(self, vm: UUID) -> None:
         found = self.vms_by_uuid.pop(vm, None)
@@ -229,7 +236,8 @@ class FakePool(FakeNetworks):
         self._make_domain(vm, host)
         self.starts.append(vm)
         guest = GuestMetrics(pv_drivers_detected=True)
-        self._set_vm(vm, power_state="Running", resident_on=host, guest=guest)
+        told = self.booted(vm)
+        self._set_vm(vm, power_state="Running", resident_on=host, guest=guest, vm_data=told)
 
     def _make_domain(self, vm: UUID, host: UUID) -> None:
         elsewhere = [one for one, domains in self.domains.items() if vm in domains]
@@ -247,6 +255,7 @@ class FakePool(FakeNetworks):
         """The guest ends, by itself or not."""
         for domains in self.domains.values():
             domains.discard(vm)
+        self.blank.discard(vm)
         self._set_vm(vm, power_state="Halted", resident_on=None, guest=None)
 
     def pool_migrate(self, vm: UUID, host: UUID) -> TaskHandle:
@@ -266,8 +275,7 @@ class FakePool(FakeNetworks):
 
     def _must_be(self, vm: UUID, power_state: str) -> None:
         self._reach_master()
-        if _of(self.vms_by_uuid, vm).power_state != power_state:
-            raise Busy("power_state")
+        super()._must_be(vm, power_state)
 
     def _set_vm(self, vm: UUID, **changes: Any) -> None:
         changed = replace(_of(self.vms_by_uuid, vm), **changes)
@@ -398,7 +406,8 @@ class FakePool(FakeNetworks):
         self.vdis_by_uuid[vdi] = replace(record, locked_by=left)
 
     def _runs(self, vm: UUID | None) -> bool:
-        return vm is not None and self.vms_by_uuid[vm].power_state == "Running"
+        """One that stands still counts, for it goes on."""
+        return vm is not None and self.vms_by_uuid[vm].power_state in ("Running", "Paused")
 
     def _add_vdi(self, name: str, marker: Mapping[str, str], sr: UUID, size: int) -> VdiRecord:
         uuid = uuid4()

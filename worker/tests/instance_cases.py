@@ -5,6 +5,8 @@ from __future__ import annotations
 from hosting.compute.models import Container, Instance
 from hosting.compute.services import delete_container, resize_container
 from hosting.operations.models import Operation
+from hosting.warm.choices import BlankState
+from hosting.warm.models import Blank
 from tenants.models import Quota
 from worker.tests.case import Case
 from worker.tests.worlds import World
@@ -54,6 +56,34 @@ class ProvisionCase(InstanceCase):
     def assert_left_nothing(self) -> None:
         self.world.assert_nothing_of(self.instance)
         assert self.world.again(self.instance).pool is None
+
+
+class WarmProvisionCase(ProvisionCase):
+    """A blank of its size is ready on the second host."""
+
+    def prepare(self) -> None:
+        self.world.boot_directly()
+        self.blank = self.world.add_blank(self.world.hosts[1])
+        assert self.hypervisor.runs == []
+
+    def assert_arrived(self) -> None:
+        """In the blank, or, where something was refused, in a VM of its own and the blank is gone."""
+        now = self.world.assert_runs_once(self.instance)
+        assert now.published_at is not None
+        assert self.hypervisor.runs == [now.vm_uuid]
+        assert self.hypervisor.starts in ([], [now.vm_uuid])
+        assert list(self.hypervisor.vms_by_uuid) == [now.vm_uuid]
+        assert self.hypervisor.args[now.vm_uuid] == "quiet"
+        blank = Blank.objects.get(pk=self.blank.pk)
+        assert (blank.state, blank.instance) == (BlankState.ENDED, now)
+        assert (blank.vm_uuid == now.vm_uuid) == (not self.hypervisor.starts)
+
+    def assert_left_nothing(self) -> None:
+        """Not even the blank, unless it was never taken."""
+        if Blank.objects.get(pk=self.blank.pk).state == BlankState.READY:
+            self.hypervisor.destroy_vm(self.blank.vm_uuid)
+        super().assert_left_nothing()
+        assert self.hypervisor.runs == []
 
 
 class StopCase(InstanceCase):

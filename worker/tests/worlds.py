@@ -13,11 +13,13 @@ from hosting.catalog.models import ImageVersion
 from hosting.catalog.tests.makers import make_golden_disk, make_image
 from hosting.compute.models import Instance
 from hosting.compute.tests.makers import make_instance
-from hosting.fleet.models import Host, Pbd, StorageRepository
+from hosting.fleet.models import Host, Pbd, Pool, StorageRepository
 from hosting.fleet.tests.makers import GIB, make_host, make_pool
 from hosting.networks.models import Segment
+from hosting.warm.models import Blank
 from tenants.models import Quota
 from tenants.tests.makers import make_tenant
+from worker import blanks
 from worker.fencing.port import Fence
 from worker.hypervisor.port import GuestMetrics, NetworkSpec
 from worker.machines import ROLES, build_disks, build_vm
@@ -26,6 +28,7 @@ from worker.placement import overhead_bytes
 from worker.tests.fakepool import FakePool
 from worker.workflow import Spawn, Wait
 
+MIB = 2**20
 FENCES: dict[UUID, Fence] = {}
 """The power switches of hosts, in tests (worker/tests/conftest.py)."""
 
@@ -90,6 +93,33 @@ class World:
             vm_uuid=vm.uuid, published_at=Now(), started_at=Now()
         )
 
+    def boot_directly(self) -> None:
+        """As blanks need it."""
+        boot = {"boot_mode": "pvh", "boot_kernel": "/boot/guest/vmlinuz", "boot_args": "quiet"}
+        Pool.objects.filter(pk=self.row.pk).update(**boot)
+
+    def ask_for_blank(self, host: Host, **given: Any) -> Blank:
+        """One that nothing was made of yet."""
+        size = {"vcpus": 1, "memory_bytes": 256 * MIB, **given}
+        return Blank.objects.create(pool=self.row, host=host, **size)
+
+    def add_blank(self, host: Host, **given: Any) -> Blank:
+        """One that is ready, in rows and in fact."""
+        blank = self.ask_for_blank(host, **given)
+        need = blank.memory_bytes + overhead_bytes(
+            vcpus=blank.vcpus, memory_bytes=blank.memory_bytes
+        )
+        assert Blank.objects.all().reserve(blank, need)
+        vm = blanks.build_vm(self.pool, Blank.objects.get(pk=blank.pk))  # type: ignore[arg-type]
+        self.pool.domains[host.pk].add(vm.uuid)
+        told = self.pool.booted(vm.uuid)
+        guest = GuestMetrics(pv_drivers_detected=True)
+        self.pool._set_vm(
+            vm.uuid, power_state="Paused", resident_on=host.pk, guest=guest, vm_data=told
+        )
+        assert Blank.objects.all().note_ready(blank, vm.uuid)
+        return Blank.objects.get(pk=blank.pk)
+
     def _join(self, instance: Instance) -> Any:
         """Its interface, after its network was made as network.build does."""
         with transaction.atomic():
@@ -133,13 +163,15 @@ class World:
         return wanted & self.pool.disks()
 
     def assert_ledger_is_right(self) -> None:
-        """What is reserved and used is what the instances hold, nothing more and nothing less."""
+        """What is reserved and used is what instances and blanks hold, nothing more and nothing less."""
         mine = Instance.objects.filter(container__tenant=self.tenant)
         living = list(mine.living().select_related("container"))
         for host in Host.objects.filter(pool=self.row):
             held = sum(
                 one.reserved_bytes for one in living if host.pk in (one.host_id, one.target_id)
             )
+            blank = Blank.objects.all().holding().filter(host=host)
+            held += sum(blank.values_list("reserved_bytes", flat=True))
             assert host.memory_reserved_bytes == held, host.name
         quota = Quota.objects.get(tenant=self.tenant)
         holding = [one.container.holds(one) for one in living]

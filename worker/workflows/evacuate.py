@@ -1,4 +1,4 @@
-"""A host is emptied alive and put into maintenance: nothing new comes, everything on it moves off.
+"""A host is emptied alive and put into maintenance: nothing new comes, everything on it moves off, blanks go.
 
 The plan is made once and stored; each move tries its planned target first. Who arrives late, or was refused,
 is found by looking afresh. Called off, the host takes instances again; what has moved stays where it is.
@@ -14,10 +14,13 @@ from hosting.fleet.choices import HostState
 from hosting.fleet.models import Host
 from hosting.operations.choices import State
 from hosting.operations.models import Operation
+from hosting.operations.services import cancel
+from hosting.warm.models import Blank
 from worker.hypervisor.port import Hypervisor
 from worker.placement import plan
 from worker.places import hosts_as_seen, request_of
 from worker.workflow import Done, Facts, Failed, Next, Outcome, Spawn, Workflow
+from worker.workflows.discard_blank import discard_blank
 from worker.workflows.migrate import migrate
 
 LOOK_AGAIN = timedelta(seconds=10)
@@ -37,11 +40,22 @@ evacuate = Workflow[Host](
 def cordon(host: Host, facts: Facts) -> Outcome:
     if not Host.objects.filter(pk=host.pk).move_to(HostState.DRAINING) and not _is_draining(host):
         return Failed("host_not_in_service", f"The host is {host.state}.")
-    return Next(plan_moves)
+    return Next(discard_blanks)
 
 
 def _is_draining(host: Host) -> bool:
     return Host.objects.filter(pk=host.pk, state=HostState.DRAINING).exists()
+
+
+@evacuate.ledger
+def discard_blanks(host: Host, facts: Facts) -> Outcome:
+    """They are nobody's and worth nothing elsewhere: XAPI moves no VM that stands still (XAPI.md 4.1)."""
+    there = list(Blank.objects.all().holding().filter(host=host).order_by("pk"))
+    if not there:
+        return Next(plan_moves)
+    for making in Operation.objects.active().filter(kind="blank.prepare", blank__in=there):
+        cancel(making, requested_by=f"system:{evacuate.kind}")
+    return Spawn(discard_blank, there, LOOK_AGAIN, f"{len(there)} blanks on it still.")
 
 
 @evacuate.ledger

@@ -13,7 +13,7 @@ from hosting.compute.models import Instance
 from worker import machines
 from worker.hypervisor.port import Gone, Hypervisor, NoRoom, Refused, TaskHandle
 from worker.places import shun, take_target
-from worker.workflow import Done, Facts, Failed, Next, Outcome, Wait, Workflow
+from worker.workflow import Done, Facts, Failed, Next, Outcome, Spawn, Wait, Workflow
 
 migrate = Workflow[Instance](
     "instance.migrate",
@@ -31,7 +31,7 @@ def reserve(instance: Instance, facts: Facts) -> Outcome:
     if instance.host_id is None:
         return Done()  # it runs nowhere, so there is nothing to move
     target = take_target(instance, facts)
-    if isinstance(target, Wait):
+    if isinstance(target, (Wait, Spawn)):
         return target
     return Next(check, host=instance.host_id, target=target)
 

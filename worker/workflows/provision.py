@@ -1,5 +1,6 @@
 """A new container comes to life: placed, its disks made, its VM made and started.
 
+Where a blank of its size is ready, that becomes its VM; when it cannot, one is made as if there had been none.
 Until it has run once, a refusal undoes all of it.
 """
 
@@ -12,7 +13,8 @@ from uuid import UUID
 from django.db.models.functions import Coalesce, Now
 
 from hosting.compute.models import Instance
-from worker import machines
+from hosting.warm.models import Blank
+from worker import blanks, machines
 from worker.hypervisor.port import Hypervisor, VmRecord
 from worker.nics import NetworkLost, forget_network
 from worker.places import shun, take_place
@@ -36,7 +38,37 @@ def place(instance: Instance, facts: Facts) -> Outcome:
 
 @provision.remote
 def build_disks(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
-    return Next(build_vm, disks=machines.build_disks(hypervisor, instance, facts))
+    disks = machines.build_disks(hypervisor, instance, facts)
+    return Next(build_vm if facts.get("blank") is None else wake_blank, disks=disks)
+
+
+@provision.remote(can_turn_back=False)
+def wake_blank(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    """Its guest has booted already: when it has what to run, all is done.
+
+    What the pool refuses here makes nobody turn back: then it starts as if there had been no blank.
+    """
+    try:
+        blanks.wake(hypervisor, instance, facts)
+    except NetworkLost:
+        return Next(join_again)
+    except blanks.NotWarm:
+        return Next(unmake_blank)
+    return Next(publish, vm=facts["blank"]["vm"])
+
+
+@provision.remote(can_turn_back=False)
+def unmake_blank(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    """Nobody else ever gets it."""
+    blanks.unmake_taken(hypervisor, facts)
+    return Next(forget_blank)
+
+
+@provision.ledger
+def forget_blank(instance: Instance, facts: Facts) -> Outcome:
+    """The place that it kept is the instance's."""
+    Blank.objects.all().use_up(instance)
+    return Next(build_vm, blank=None)
 
 
 @provision.remote
@@ -73,6 +105,8 @@ def _begun(hypervisor: Hypervisor, vm: VmRecord, facts: Facts) -> dict[str, Any]
 
 @provision.ledger(can_turn_back=False)
 def publish(instance: Instance, facts: Facts) -> Outcome:
+    if facts.get("blank") is not None:
+        Blank.objects.all().use_up(instance)
     machines.note_start(
         instance,
         facts,
@@ -92,6 +126,7 @@ def join_again(instance: Instance, facts: Facts) -> Outcome:
 @provision.ledger
 def elsewhere(instance: Instance, facts: Facts) -> Outcome:
     """The host had no room after all, whatever its ledger said."""
+    Blank.objects.all().give_up(instance)
     Instance.objects.all().leave_host(instance)
     return Next(place, tried=shun(facts.get("host"), facts))
 
@@ -101,12 +136,15 @@ def elsewhere(instance: Instance, facts: Facts) -> Outcome:
 
 @provision.ledger
 def begin_to_unmake(instance: Instance, facts: Facts) -> Outcome:
-    """One that no host was found for is in no pool yet."""
-    return Next(release) if instance.pool_id is None else Next(unmake_vm)
+    """One that no host was found for is in no pool yet. A blank that it has taken goes with it."""
+    if instance.pool_id is None:
+        return Next(release)
+    return Next(unmake_vm, blank=blanks.facts_of(Blank.objects.all().of(instance)))
 
 
 @provision.remote
 def unmake_vm(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Outcome:
+    blanks.unmake_taken(hypervisor, facts)
     machines.unmake_vm(hypervisor, instance)
     return Next(unmake_disks)
 
@@ -120,5 +158,6 @@ def unmake_disks(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Ou
 @provision.ledger
 def release(instance: Instance, facts: Facts) -> Outcome:
     """It stays in the list as failed, with its quota taken, until it is started again or deleted."""
+    Blank.objects.all().use_up(instance)
     Instance.objects.all().leave_pool(instance)
     return Failed()

@@ -11,6 +11,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import structlog
+from django.db.models import Q
 
 from hosting import labels
 from hosting.alarms.choices import Severity
@@ -24,6 +25,7 @@ from hosting.fleet.models import Host, Pool
 from hosting.operations.models import Operation
 from hosting.operations.selectors import active_operation_about
 from hosting.operations.services import hand_over
+from hosting.warm.models import Blank
 from worker.fencing.hosts import fence_of
 from worker.fencing.port import Fence, FencingError
 from worker.hypervisor.port import Gone, Hypervisor, TaskHandle, Unreachable, VmRecord
@@ -124,7 +126,8 @@ def take_over(host: Host, facts: Facts) -> Outcome:
     ours = active_operation_about(host)
     assert ours is not None
     held = Instance.objects.all().living().on(host)
-    hand_over(Operation.objects.filter(instance__in=held), ours)
+    blanks = Blank.objects.filter(host=host)
+    hand_over(Operation.objects.filter(Q(instance__in=held) | Q(blank__in=blanks)), ours)
     heir = _heir_of(host)
     return Next(
         declare_dead if heir is None else elect,
@@ -260,7 +263,7 @@ def look(host: Host, facts: Facts, hypervisor: Hypervisor) -> Outcome:
 
 @recover_host.ledger
 def release(host: Host, facts: Facts) -> Outcome:
-    """Its memory is nobody's any more; those that were moving are where they arrived."""
+    """Its memory is nobody's any more; those that were moving are where they arrived. Its blanks are no more."""
     for instance in Instance.objects.all().living().on(host).filter(pk__in=facts["held"]):
         at = facts["away"].get(labels.instance_name(instance.pk))
         other = instance.target_id if instance.host_id == host.pk else instance.host_id
@@ -268,6 +271,7 @@ def release(host: Host, facts: Facts) -> Outcome:
             Instance.objects.all().settle_on(instance, other)
         else:
             Instance.objects.all().leave_host(instance)
+    Blank.objects.all().bury(host)
     Host.objects.filter(pk=host.pk).move_to(HostState.DEAD)
     return Next(restart)
 

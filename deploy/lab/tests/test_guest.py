@@ -218,3 +218,20 @@ def test_watchers_of_a_console_see_what_is_written_until_they_leave() -> None:
     leave()
     console.write(b"two")
     assert seen == [b"one"]
+
+
+def test_a_blank_guest_waits_for_its_root_disk_and_then_says_what_it_has(vms: Vms) -> None:
+    vm = _start(vms, "", HVM_boot_policy="", domain_type="pvh", PV_args="quiet bulkhead.blank")
+    vms.lab.clock.advance(10)
+    assert vms.api.VM.get_xenstore_data(vm)["vm-data/blank"] == "1"
+    vms.lab.clock.set_rate(100)
+    vif = vms.give_interface(vm, vms.api.network.get_all()[0])
+    vms.api.VIF.set_ipv4_allowed(vif, ["10.1.2.3"])
+    disk = vms.give_disk(vm, vms.disk(vms.shared_storage()), userdevice="0")
+    vms.api.VIF.plug(vif)
+    assert vms.api.VM.get_xenstore_data(vm)["vm-data/blank"] == "1"
+    vms.api.VBD.plug(disk)
+    vms.lab.clock.advance(1)
+    assert vms.api.VM.get_xenstore_data(vm)["vm-data/blank"] == "0"
+    networks = vms.api.VM_guest_metrics.get_networks(vms.api.VM.get_guest_metrics(vm))
+    assert networks["0/ip"] == "10.1.2.3"

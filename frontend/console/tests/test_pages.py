@@ -1,3 +1,4 @@
+from html import unescape
 from typing import Any
 from uuid import uuid4
 
@@ -12,12 +13,15 @@ from hosting.alarms.services import open_alarm
 from hosting.fleet.choices import PoolState, PowerState
 from hosting.fleet.models import Pool
 from hosting.fleet.tests.makers import GIB, make_host, make_pool, make_vm
+from hosting.warm.models import Blank, WarmPolicy
+from hosting.warm.services import set_warm
+from hosting.warm.tests.makers import make_blank
 from tenants.models import User
 
 pytestmark = pytest.mark.django_db
 
-PLAIN_QUERIES = 15
-"""Session, user, pool, two sums, hosts, room, alarms and their number, VMs and their number, storage."""
+PLAIN_QUERIES = 18
+"""Session, user, pool, two sums, hosts, room, alarms and their number, VMs and their number, storage, blanks."""
 
 
 def page_of(client: Client, pool: Pool, **query: Any) -> str:
@@ -113,6 +117,27 @@ def test_the_page_says_which_interface_carries_networks(operator: Client) -> Non
     html = page_of(operator, make_pool(network_device="eth1", vlan_first=7, vlan_last=9))
     assert "networks on eth1, VLANs 7–9" in html
     assert "networks on" not in page_of(operator, make_pool())
+
+
+def test_the_page_says_how_many_blanks_are_wanted_and_how_many_are_ready(operator: Client) -> None:
+    pool = make_pool()
+    ready, empty = make_host(pool, name="a"), make_host(pool, name="b")
+    assert "Blanks" not in page_of(operator, pool)
+    make_blank(ready)
+    pool.refresh_from_db()
+    set_warm(pool, vcpus=1, memory_bytes=256 * 2**20, count=2, actor="t")
+    Blank.objects.create(pool=pool, host=empty, vcpus=1, memory_bytes=256 * 2**20)
+    html = " ".join(unescape(page_of(operator, pool)).split())
+    assert "Blanks on each accepting host: 2 × 1 vCPU with 256 MiB" in html
+    assert '<span>1<span class="dim"> of 2</span></span>' in html
+    assert '<span>0<span class="dim"> of 2</span><span class="dim">, 1 coming</span>' in html
+
+
+def test_the_page_says_why_a_pool_that_boots_from_disks_has_no_blanks(operator: Client) -> None:
+    pool = make_pool()
+    WarmPolicy.objects.create(pool=pool, vcpus=2, memory_bytes=2**30, count=1)
+    html = unescape(page_of(operator, pool))
+    assert "1 × 2 vCPUs with 1 GiB – none while the pool’s VMs boot from their disks" in html
 
 
 def test_the_page_costs_as_many_queries_for_many_hosts_and_vms_as_for_few(

@@ -17,6 +17,7 @@ from hosting.fleet.choices import PowerState
 from hosting.fleet.models import VirtualMachine
 from hosting.fleet.selectors import guests_of, hosts_of, pools, storage_of, summary_of
 from hosting.operations.selectors import hosts_with_doings
+from hosting.warm.selectors import warmth_of
 
 # The rest is on the page of alarms.
 _ALARMS_SHOWN = 3
@@ -76,6 +77,7 @@ def pool_detail(request: HttpRequest, uuid: UUID) -> HttpResponse:
     narrowed = VmFilter.of(request)
     hosts = list(hosts_with_doings(hosts_of(pool)))
     losses = losses_of(pool)
+    warmth = warmth_of(pool)
     alarms = list(standing_alarms()[: _ALARMS_SHOWN + 1])
     return show(
         request,
@@ -83,7 +85,10 @@ def pool_detail(request: HttpRequest, uuid: UUID) -> HttpResponse:
         "pools",
         pool=pool,
         summary=summary_of(pool),
-        hosts=[(host, doings_with(host), losses.get(host.pk)) for host in hosts],
+        hosts=[
+            (host, doings_with(host), losses.get(host.pk), warmth.on(host.pk)) for host in hosts
+        ],
+        warmth=warmth,
         short_of_room=[host for host in hosts if host.pk in losses and losses[host.pk].waiting],
         storage=storage_of(pool),
         vms=one_page(narrowed.apply(guests_of(pool)), request),

@@ -41,7 +41,7 @@ def test_only_hosts_that_take_instances_have_room(
     host, other = make_host(pool, name="a"), make_host(pool, name="b")
     make_host(name="of another pool")
     make_instance(host=host)
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):
         assert losses_of(pool) == {host.pk: Loss(1, 0)}
     Host.objects.filter(pk=other.pk).update(state=HostState.CORDONED)
     assert losses_of(pool) == {host.pk: Loss(0, 1)}

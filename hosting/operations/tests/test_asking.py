@@ -20,6 +20,7 @@ from hosting.networks.models import Segment
 from hosting.operations import bell, selectors, services
 from hosting.operations.choices import Queue, State, Trouble
 from hosting.operations.models import SUBJECTS, Operation, OperationEvent, subject_name
+from hosting.warm.models import Blank
 
 pytestmark = pytest.mark.django_db
 
@@ -275,7 +276,7 @@ def test_it_says_what_it_is_about(host: Host) -> None:
     about_pool = Operation.objects.create(kind="x", pool=host.pool)
     assert (about_host.subject, about_host.subject_uuid) == (host, host.pk)
     assert (about_pool.subject, about_pool.subject_uuid) == (host.pool, host.pool_id)
-    subjects = [Pool(), Host(), Instance(), Image(), Segment()]
+    subjects = [Pool(), Host(), Instance(), Image(), Segment(), Blank()]
     assert [subject_name(subject) for subject in subjects] == list(SUBJECTS)
     with pytest.raises(TypeError):
         subject_name(about_host)

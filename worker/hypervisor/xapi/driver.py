@@ -54,6 +54,7 @@ class XapiHypervisor:
         self.ensure_vm = making.ensure_vm
         self.ensure_vbd = making.ensure_vbd
         self.ensure_vif = making.ensure_vif
+        self.adopt_vm = making.adopt_vm
         self.set_vm_marker = making.set_vm_marker
         self.set_vm_data = making.set_vm_data
         self.set_vif_locking = making.set_vif_locking
@@ -82,6 +83,8 @@ class XapiHypervisor:
         self.clean_reboot = power.clean_reboot
         self.hard_reboot = power.hard_reboot
         self.pool_migrate = power.pool_migrate
+        self.pause = power.pause
+        self.unpause = power.unpause
         self.power_state_reset = power.power_state_reset
 
         self.poll = tasks.poll

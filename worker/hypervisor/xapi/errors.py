@@ -57,7 +57,7 @@ TABLE: dict[str, Meaning] = {
     "VDI_IO_ERROR": Meaning(Busy, "disk_unavailable", may_have_happened=True),
     "SR_BACKEND_FAILURE_82": Meaning(Busy, "disk_chain"),
     "SR_BACKEND_FAILURE_109": Meaning(Busy, "disk_chain"),
-    "DEVICE_ALREADY_ATTACHED": Meaning(Busy, "device_state"),
+    "DEVICE_ALREADY_ATTACHED": Meaning(Busy, "plugged_already"),
     "DEVICE_ALREADY_DETACHED": Meaning(Busy, "device_state"),
     "DEVICE_DETACH_REJECTED": Meaning(Busy, "device_state"),
     "DEVICE_DETACH_TIMEOUT": Meaning(Busy, "device_state"),

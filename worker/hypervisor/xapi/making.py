@@ -13,6 +13,7 @@ from worker.hypervisor.port import (
     MARKER_PREFIX,
     BootDirect,
     BootHvm,
+    Busy,
     Gone,
     LockingMode,
     Marker,
@@ -85,6 +86,22 @@ class Making:
         copies = ("is_a_template", "is_a_snapshot")
         return {ref: raw for ref, raw in named if not any(raw[field] for field in copies)}
 
+    def adopt_vm(self, vm: UUID, *, name: str, marker: Marker, boot: BootDirect) -> VmRecord:
+        """Four calls, or the one that reads where an earlier attempt came to its end."""
+        raw = self._calls.record("VM", vm)
+        if not records.marker_of(raw):
+            raise Refused("not_ours")
+        ref = self._calls.ref("VM", vm)
+        config = remarked(raw["other_config"], marker)
+        for field, value in (
+            ("PV_args", boot.args),
+            ("other_config", config),
+            ("name_label", name),
+        ):
+            if raw[field] != value:
+                self._calls.call(f"VM.set_{field}", ref, value)
+        return records.vm_record(raw, {}, None, self._calls.resolve)
+
     def set_vm_marker(self, vm: UUID, marker: Marker) -> None:
         ref = self._calls.ref("VM", vm)
         config = self._calls.read("VM.get_other_config", ref)
@@ -122,7 +139,7 @@ class Making:
 
     # devices ------------------------------------------------------------------------------------
 
-    def ensure_vbd(self, spec: VbdSpec) -> None:
+    def ensure_vbd(self, spec: VbdSpec, *, plug: bool = False) -> None:
         vm, vdi = self._calls.ref("VM", spec.vm), self._calls.ref("VDI", spec.vdi)
         fields = {
             "VM": vm,
@@ -137,27 +154,41 @@ class Making:
             **_NO_QOS,
         }
         try:
-            self._calls.call("VBD.create", fields)
+            vbd = str(self._calls.call("VBD.create", fields))
         except Refused as refused:
             found = self._calls.where("VBD", VM=vm, userdevice=str(spec.device))
-            same = [raw for raw in found.values() if raw["VDI"] == vdi]
+            same = [ref for ref, raw in found.items() if raw["VDI"] == vdi]
             if refused.reason != "conflict" or not same:
                 raise
+            vbd = same[0]
+        if plug:
+            self._plug("VBD", vbd)
 
-    def ensure_vif(self, spec: VifSpec) -> None:
+    def _plug(self, kind: str, ref: str) -> None:
+        """The answer that it is plugged already is as good."""
+        try:
+            self._calls.call(f"{kind}.plug", ref)
+        except Busy as busy:
+            if busy.reason != "plugged_already":
+                raise
+
+    def ensure_vif(self, spec: VifSpec, *, plug: bool = False) -> None:
         vm, network = self._calls.ref("VM", spec.vm), self._calls.ref("network", spec.network)
         try:
-            self._calls.call("VIF.create", vif_fields(spec, vm, network))
+            vif = str(self._calls.call("VIF.create", vif_fields(spec, vm, network)))
         except Refused as refused:
             found = self._calls.where("VIF", VM=vm, device=str(spec.device))
             same = [
-                raw
-                for raw in found.values()
+                ref
+                for ref, raw in found.items()
                 if raw["network"] == network and raw["MAC"].lower() == spec.mac.lower()
             ]
             if refused.reason != "conflict" or not same:
                 raise
-            self._lock(records.vif_record(same[0], self._calls.resolve), spec)
+            vif = same[0]
+            self._lock(records.vif_record(found[vif], self._calls.resolve), spec)
+        if plug:
+            self._plug("VIF", vif)
 
     def _lock(self, vif: VifRecord, spec: VifSpec) -> None:
         """An adopted VIF locks as asked for now, whatever the earlier attempt asked for."""

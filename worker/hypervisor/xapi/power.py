@@ -1,4 +1,4 @@
-"""Starting, stopping, moving: asynchronous calls that answer with their task."""
+"""Starting, stopping, moving: asynchronous calls that answer with their task. Pausing takes no time."""
 
 from uuid import UUID
 
@@ -29,6 +29,12 @@ class Power:
     def pool_migrate(self, vm: UUID, host: UUID) -> TaskHandle:
         host_ref = self._calls.ref("host", host)
         return self._calls.start("VM.pool_migrate", self._vm(vm), host_ref, {"live": "true"})
+
+    def pause(self, vm: UUID) -> None:
+        self._calls.on("VM", vm, lambda ref: self._calls.call("VM.pause", ref))
+
+    def unpause(self, vm: UUID) -> None:
+        self._calls.on("VM", vm, lambda ref: self._calls.call("VM.unpause", ref))
 
     def power_state_reset(self, vm: UUID) -> None:
         self._calls.on("VM", vm, lambda ref: self._calls.call("VM.power_state_reset", ref))

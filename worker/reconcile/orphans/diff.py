@@ -13,12 +13,16 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A VM with our marker; neither template nor snapshot. `is_idle`: nothing is being done with it."""
+    """A VM with our marker; neither template nor snapshot. `is_idle`: nothing is being done with it.
+
+    It is an `instance`'s, or a `blank`.
+    """
 
     uuid: UUID
-    instance: UUID
+    instance: UUID | None
     is_halted: bool
     is_idle: bool
+    blank: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class Ledger:
 
     `segments`: living ones → the network that was made for each. `ended_segments`: those that came to their end.
     `digests`: of all images there ever were. `sources`: disks that clones are made from, ours for sure.
-    `imports`: some image is being imported now.
+    `imports`: some image is being imported now. `blanks`: those that have not ended.
     """
 
     living: Mapping[UUID, UUID | None]
@@ -61,6 +65,8 @@ class Ledger:
     imports: bool = False
     segments: Mapping[UUID, UUID | None] = field(default_factory=dict)
     ended_segments: frozenset[UUID] = frozenset()
+    blanks: frozenset[UUID] = frozenset()
+    ended_blanks: frozenset[UUID] = frozenset()
 
     def knows(self, instance: UUID) -> bool:
         return instance in self.living or instance in self.ended
@@ -87,9 +93,13 @@ def diff(
     vms: Iterable[Machine], vdis: Iterable[Disk], wires: Iterable[Wire], ledger: Ledger
 ) -> Orphans:
     vms, vdis, wires = list(vms), list(vdis), list(wires)
-    named = {vm.instance for vm in vms} | {vdi.instance for vdi in vdis if vdi.instance}
+    named = {vm.instance for vm in vms if vm.instance} | {
+        vdi.instance for vdi in vdis if vdi.instance
+    }
     segments = {wire.segment for wire in wires}
     strange = {uuid for uuid in named if not ledger.knows(uuid)}
+    blanks = {vm.blank for vm in vms if vm.blank}
+    strange |= blanks - ledger.blanks - ledger.ended_blanks
     strange |= {uuid for uuid in segments if not ledger.knows_segment(uuid)}
     return Orphans(
         vms=frozenset(vm.uuid for vm in vms if _is_left_over(vm, ledger)),
@@ -100,9 +110,11 @@ def diff(
 
 
 def _is_left_over(vm: Machine, ledger: Ledger) -> bool:
-    """Of an instance that is over; or a halted double of one that lives, whose own VM is another."""
+    """Of an instance or a blank that is over; or a halted double of one that lives, whose own VM is another."""
     if not vm.is_idle:
         return False
+    if vm.instance is None:
+        return vm.blank in ledger.ended_blanks
     if vm.instance in ledger.ended:
         return True
     own = ledger.living.get(vm.instance)

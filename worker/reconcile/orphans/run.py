@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.core.cache import cache
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from hosting import labels
@@ -22,6 +22,8 @@ from hosting.networks.models import Segment
 from hosting.operations.choices import Queue, kinds_in
 from hosting.operations.models import Operation
 from hosting.operations.services import request
+from hosting.warm.choices import BlankState
+from hosting.warm.models import Blank
 from worker.reconcile.orphans.diff import Disk, Ledger, Machine, Orphans, Wire, diff
 
 REQUESTED_BY = "system:reconcile"
@@ -80,7 +82,7 @@ def _tell(pool: Pool, strangers: frozenset[UUID]) -> None:
     open_alarm(
         tag,
         severity=Severity.WARNING,
-        title=f"Pool {pool} has things of {len(strangers)} instances or networks that we do not know",
+        title=f"Pool {pool} has things of {len(strangers)} instances, blanks or networks that we do not know",
         detail=f"They carry our marker, for example {some}. They are left alone.",
     )
 
@@ -89,7 +91,9 @@ def _tell(pool: Pool, strangers: frozenset[UUID]) -> None:
 
 
 def _ledger_about(vms: Iterable[Machine], vdis: Iterable[Disk], wires: Iterable[Wire]) -> Ledger:
-    named = {vm.instance for vm in vms} | {vdi.instance for vdi in vdis if vdi.instance}
+    named = {vm.instance for vm in vms if vm.instance} | {
+        vdi.instance for vdi in vdis if vdi.instance
+    }
     known = Instance.objects.filter(pk__in=named).values_list("pk", "vm_uuid", "ended_at")
     filling = {vdi.filling for vdi in vdis if vdi.filling}
     borrowed = {vdi.own for vdi in vdis if vdi.own and vdi.own != vdi.uuid}
@@ -97,6 +101,10 @@ def _ledger_about(vms: Iterable[Machine], vdis: Iterable[Disk], wires: Iterable[
     sources = GoldenDisk.objects.filter(vdi_uuid__in=borrowed).values_list("vdi_uuid", flat=True)
     segments = {wire.segment for wire in wires}
     made = Segment.objects.filter(pk__in=segments).values_list("pk", "network_uuid", "ended_at")
+    blanks = dict(
+        Blank.objects.filter(pk__in={vm.blank for vm in vms if vm.blank}).values_list("pk", "state")
+    )
+    ended_blanks = frozenset(one for one, state in blanks.items() if state == BlankState.ENDED)
     return Ledger(
         living={uuid: vm for uuid, vm, ended in known if ended is None},
         ended=frozenset(uuid for uuid, _, ended in known if ended is not None),
@@ -104,19 +112,21 @@ def _ledger_about(vms: Iterable[Machine], vdis: Iterable[Disk], wires: Iterable[
         sources=frozenset(uuid for uuid in sources if uuid is not None),
         imports=Operation.objects.active().filter(kind__in=kinds_in(Queue.IMAGES)).exists(),
         segments={uuid: network for uuid, network, ended in made if ended is None},
+        blanks=frozenset(blanks) - ended_blanks,
+        ended_blanks=ended_blanks,
         ended_segments=frozenset(uuid for uuid, _, ended in made if ended is not None),
     )
 
 
 def _machines(pool: Pool) -> Iterable[Machine]:
+    marked = Q(instance_uuid__isnull=False) | Q(blank_uuid__isnull=False)
     ours = VirtualMachine.objects.filter(
-        pool=pool, instance_uuid__isnull=False, is_a_template=False, is_a_snapshot=False
+        marked, pool=pool, is_a_template=False, is_a_snapshot=False
     )
-    for uuid, instance, state, doing in ours.values_list(
-        "pk", "instance_uuid", "power_state", "current_operations"
+    for uuid, instance, blank, state, doing in ours.values_list(
+        "pk", "instance_uuid", "blank_uuid", "power_state", "current_operations"
     ):
-        assert instance is not None
-        yield Machine(uuid, instance, state == PowerState.HALTED, not doing)
+        yield Machine(uuid, instance, state == PowerState.HALTED, not doing, blank=blank)
 
 
 def _disks(pool: Pool) -> Iterable[Disk]:

@@ -10,6 +10,7 @@ from hosting.alarms.choices import Severity
 from hosting.alarms.services import Wanted, let_stand
 from hosting.compute.models import Instance
 from hosting.fleet.models import Host
+from hosting.warm.models import Blank
 from tenants.choices import DIMENSIONS
 from tenants.models import Quota
 from worker.reconcile.quotas.diff import Wrong, diff
@@ -54,4 +55,6 @@ def _sums() -> tuple[Sums, Sums]:
             counted[f"host:{host}"]["memory_bytes"] += instance.reserved_bytes
         for name, held in instance.container.holds(instance).items():
             counted[f"tenant:{instance.container.tenant_id}"][name] += held
+    for host, held in Blank.objects.all().holding().values_list("host", "reserved_bytes"):
+        counted[f"host:{host}"]["memory_bytes"] += held
     return kept, {what: dict(sums) for what, sums in counted.items()}

@@ -1,12 +1,14 @@
 """Find, else do: an attempt after a lost reply finds what the first one made."""
 
 from dataclasses import replace
+from functools import partial
 from uuid import uuid4
 
 import pytest
 
 from deploy.lab.testing import RunningLab
 from worker.hypervisor.port import (
+    BootDirect,
     BootHvm,
     CloneSpec,
     Gone,
@@ -282,3 +284,27 @@ def test_memory_and_vcpus_are_what_was_asked_for(place: Place, workshop: Worksho
     spec = VmSpec(workshop.name("big"), workshop.marker, 512 * MIB, 2, vcpu_weight=512)
     made = place.hypervisor.ensure_vm(spec)
     assert (made.memory_bytes, made.vcpus) == (512 * MIB, 2)
+
+
+def test_a_vm_of_ours_is_adopted_under_another_name(place: Place, workshop: Workshop) -> None:
+    made = workshop.vm("blank", boot=BootDirect("/boot/guest/vmlinuz", args="quiet bulkhead.blank"))
+    marker = {**workshop.marker, "hosting:role": "adopted"}
+    boot = BootDirect("/boot/guest/vmlinuz", args="quiet")
+    adopt = partial(
+        place.hypervisor.adopt_vm, made.uuid, name=workshop.name("own"), marker=marker, boot=boot
+    )
+    assert adopt().name == workshop.name("blank")
+    now = place.hypervisor.find_vm(workshop.name("own"))
+    assert now is not None
+    assert (now.uuid, now.marker) == (made.uuid, marker)
+    assert place.hypervisor.find_vm(workshop.name("blank")) is None
+    assert adopt().name == workshop.name("own")
+
+
+def test_a_vm_that_is_nobodys_of_ours_is_not_adopted(place: Place, workshop: Workshop) -> None:
+    foreign = next(vm for vm in place.hypervisor.vms() if not vm.marker)
+    with pytest.raises(Refused) as error:
+        place.hypervisor.adopt_vm(
+            foreign.uuid, name=workshop.name(), marker=workshop.marker, boot=BootDirect("/k")
+        )
+    assert error.value.reason == "not_ours"

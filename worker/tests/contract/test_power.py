@@ -1,11 +1,23 @@
 """Start, stop, move; and what is said when that cannot be."""
 
+import time
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
 from deploy.lab.testing import RunningLab
-from worker.hypervisor.port import Busy, Gone, NoRoom, TaskHandle, Unreachable, VmSpec
+from worker.hypervisor.port import (
+    BootDirect,
+    Busy,
+    Gone,
+    NoRoom,
+    TaskHandle,
+    Unreachable,
+    VbdSpec,
+    VifSpec,
+    VmSpec,
+)
 from worker.tests.contract.conftest import MIB, SOON, Place, Workshop
 
 
@@ -158,3 +170,65 @@ def test_memory_of_the_host_is_given_back(place: Place, workshop: Workshop) -> N
     assert before - place.hypervisor.free_memory_bytes(host) >= 256 * MIB
     place.hypervisor.destroy_vm(vm.uuid)
     assert place.hypervisor.free_memory_bytes(host) == before
+
+
+# ----------------------------------------------------------------------------------------- warm starts
+
+KERNEL = "/boot/guest/vmlinuz"
+
+
+def blank_on(workshop: Workshop, host: UUID) -> UUID:
+    """A VM without disks, whose guest says that it waits for them, paused."""
+    hypervisor = workshop.place.hypervisor
+    vm = workshop.vm("blank", boot=BootDirect(KERNEL, args="quiet bulkhead.blank"))
+    hypervisor.wait(hypervisor.start_on(vm.uuid, host), SOON)
+    deadline = time.monotonic() + SOON.total_seconds()
+    while hypervisor.vm(vm.uuid).vm_data.get("blank") != "1":
+        assert time.monotonic() < deadline, "the guest never said that it waits"
+        time.sleep(0.02)
+    hypervisor.pause(vm.uuid)
+    return vm.uuid
+
+
+def test_a_vm_stands_still_and_goes_on(place: Place, workshop: Workshop, lab: RunningLab) -> None:
+    vm = blank_on(workshop, place.master())
+    assert place.hypervisor.vm(vm).power_state == "Paused"
+    with pytest.raises(Busy) as error:
+        place.hypervisor.pause(vm)
+    assert error.value.reason == "power_state"
+    place.hypervisor.unpause(vm)
+    assert place.hypervisor.vm(vm).power_state == "Running"
+    with pytest.raises(Busy) as error:
+        place.hypervisor.unpause(vm)
+    assert error.value.reason == "power_state"
+
+
+def test_a_blank_gets_its_devices_as_it_runs_and_once(
+    place: Place, workshop: Workshop, lab: RunningLab
+) -> None:
+    vm, disk = blank_on(workshop, place.master()), workshop.vdi()
+    network = place.hypervisor.networks()[0].uuid
+    place.hypervisor.unpause(vm)
+    for _ in range(2):
+        place.hypervisor.ensure_vif(VifSpec(vm, network, 0, "02:00:5e:00:53:31"), plug=True)
+        place.hypervisor.ensure_vbd(VbdSpec(vm, disk.uuid, 0, bootable=True), plug=True)
+    (vbd,), (vif,) = place.hypervisor.vbds(vm), place.hypervisor.vifs(vm)
+    assert (vbd.vdi, vbd.currently_attached) == (disk.uuid, True)
+    assert (vif.network, vif.currently_attached, vif.locking_mode) == (network, True, "locked")
+
+
+def test_nothing_is_plugged_into_a_vm_that_stands_still(
+    place: Place, workshop: Workshop, lab: RunningLab
+) -> None:
+    vm, disk = blank_on(workshop, place.master()), workshop.vdi()
+    with pytest.raises(Busy) as error:
+        place.hypervisor.ensure_vbd(VbdSpec(vm, disk.uuid, 0), plug=True)
+    assert error.value.reason == "power_state"
+
+
+def test_a_vm_that_stands_still_is_destroyed(
+    place: Place, workshop: Workshop, lab: RunningLab
+) -> None:
+    vm = blank_on(workshop, place.master())
+    place.hypervisor.destroy_vm(vm)
+    assert not [one for one in place.hypervisor.vms() if one.uuid == vm]

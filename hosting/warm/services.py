@@ -1,0 +1,39 @@
+"""Writing what is wanted of warm starts on a person's behalf, with an audit entry in the same transaction."""
+
+from django.db import transaction
+
+from hosting.alarms.services import record_audit
+from hosting.compute.services import MIB
+from hosting.errors import InvalidRequest
+from hosting.fleet.choices import DIRECT_BOOTS
+from hosting.fleet.models import Pool
+from hosting.warm.models import WarmPolicy
+
+MOST = 100
+"""Blanks of one size on one host."""
+
+
+@transaction.atomic
+def set_warm(pool: Pool, *, vcpus: int, memory_bytes: int, count: int, actor: str) -> None:
+    """Keep `count` blanks of this size on each accepting host of the pool; 0: none. Raises InvalidRequest.
+
+    They come and go by themselves from now on. A blank boots a kernel of its host's, so a pool that boots its VMs
+    from their disks can have none.
+    """
+    if pool.boot_mode not in DIRECT_BOOTS and count:
+        raise InvalidRequest(
+            f"{pool} boots by {pool.boot_mode}, and blanks have no disk to boot from: set_boot pvh or pv first."
+        )
+    if vcpus < 1 or memory_bytes < MIB or memory_bytes % MIB:
+        raise InvalidRequest("vcpus, memory: one vCPU and one MiB at least, whole MiB.")
+    if not 0 <= count <= MOST:
+        raise InvalidRequest(f"count: from 0 to {MOST} on each host.")
+    size = {"vcpus": vcpus, "memory_bytes": memory_bytes}
+    if count:
+        WarmPolicy.objects.update_or_create(
+            pool=pool, vcpus=vcpus, memory_bytes=memory_bytes, defaults={"count": count}
+        )
+    else:
+        WarmPolicy.objects.filter(pool=pool, **size).delete()
+    facts = {**size, "count": count}
+    record_audit(actor=actor, action="pool.set_warm", subject=f"pool:{pool.pk}", facts=facts)

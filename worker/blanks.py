@@ -1,0 +1,146 @@
+"""What workflows do to blanks and with them, each "find, else do".
+
+A blank boots as VMs of its pool do, with one word more for its kernel, and has no device. Its guest says that it
+waits for them, and then it is paused. XAPI plugs devices into VMs that run and into no others (xapi_vbd_helpers.ml,
+xapi_vif_helpers.ml), so an instance that takes it lets it go on first. The root disk, which the guest waits for, is
+plugged last: until then nothing of anybody's can run in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from hosting import labels
+from hosting.compute.models import Instance
+from hosting.warm.models import Blank
+from worker import machines, nics
+from worker.hypervisor.port import (
+    BootDirect,
+    Busy,
+    Gone,
+    Hypervisor,
+    NoRoom,
+    Refused,
+    UntranslatedFailure,
+    VbdSpec,
+    VmRecord,
+    VmSpec,
+)
+from worker.workflow import Facts
+
+ARGUMENT = "bulkhead.blank"
+SAYS = "blank"
+"""The key below vm-data/ that its guest sets to "1" when it waits."""
+
+_FIRST, _LAST = ("config", "scratch"), "root"
+
+
+class NotWarm(Exception):
+    """It cannot become the instance's VM, and nothing of the instance's has run in it, nor will."""
+
+
+BlankFacts: TypeAlias = Mapping[str, Any]
+"""What steps must know of the one that was taken: `uuid`, and `vm` as XAPI names it."""
+
+
+def facts_of(blank: Blank | None) -> BlankFacts | None:
+    return None if blank is None else {"uuid": str(blank.pk), "vm": str(blank.vm_uuid)}
+
+
+def boot_of(blank: Blank) -> BootDirect:
+    """Raises Refused where its pool boots VMs from their disks: then it cannot be made."""
+    boot = machines.boot_of(blank.pool)
+    if not isinstance(boot, BootDirect):
+        raise Refused("boots_from_disk")
+    return replace(boot, args=f"{boot.args} {ARGUMENT}".strip())
+
+
+def build_vm(hypervisor: Hypervisor, blank: Blank) -> VmRecord:
+    return hypervisor.ensure_vm(
+        VmSpec(
+            name=labels.blank_name(blank.pk),
+            marker={labels.BLANK: str(blank.pk)},
+            memory_bytes=blank.memory_bytes,
+            vcpus=blank.vcpus,
+            boot=boot_of(blank),
+        )
+    )
+
+
+def waits(vm: VmRecord) -> bool:
+    """Whether its guest says that it waits for its devices."""
+    said = vm.guest.other if vm.guest is not None else {}
+    return "1" in (vm.vm_data.get(SAYS), said.get(SAYS))
+
+
+def unmake(hypervisor: Hypervisor, blank: Blank) -> None:
+    """No VM of it is left, running or not."""
+    while (vm := hypervisor.find_vm(labels.blank_name(blank.pk))) is not None:
+        hypervisor.destroy_vm(vm.uuid)
+
+
+def unmake_taken(hypervisor: Hypervisor, facts: Facts) -> None:
+    """The VM of the blank that was taken, by whatever name it goes; there may have been none."""
+    blank = facts.get("blank")
+    if blank is not None:
+        hypervisor.destroy_vm(UUID(blank["vm"]))
+
+
+def wake(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> bool:
+    """The blank of `facts` becomes the instance's VM, with its devices, and runs.
+
+    False: it has ended since an earlier attempt let it go on, so it may have run: it must not be run again. Raises
+    NotWarm; nics.NetworkLost; and what the pool says when it cannot be known yet whether anything runs in it.
+    """
+    uuid = UUID(facts["blank"]["vm"])
+    try:
+        before = _adopt(hypervisor, instance, uuid)
+    except (Gone, Busy, Refused, NoRoom, UntranslatedFailure) as no:
+        raise NotWarm from no
+    if before.power_state == "Halted" and before.name == machines.name_of(instance):
+        return False
+    stood_still = before.power_state != "Running"
+    try:
+        if stood_still:
+            hypervisor.unpause(uuid)
+        _plug_devices(hypervisor, uuid, facts)
+    except (Gone, Busy, Refused, NoRoom, UntranslatedFailure) as no:
+        if (no.may_have_happened or not stood_still) and _may_run(hypervisor, uuid, no):
+            raise
+        raise NotWarm from no
+    return True
+
+
+def _adopt(hypervisor: Hypervisor, instance: Instance, vm: UUID) -> VmRecord:
+    boot = machines.boot_of(instance.pool)
+    if not isinstance(boot, BootDirect):
+        raise Refused("boots_from_disk")
+    name, marker = machines.name_of(instance), machines.marker_of(instance)
+    return hypervisor.adopt_vm(vm, name=name, marker=marker, boot=boot)
+
+
+def _plug_devices(hypervisor: Hypervisor, vm: UUID, facts: Facts) -> None:
+    for role in _FIRST:
+        _plug_disk(hypervisor, vm, role, facts)
+    if "nic" in facts:
+        nics.build_nic(hypervisor, vm, facts["nic"], plug=True)
+    _plug_disk(hypervisor, vm, _LAST, facts)
+
+
+def _plug_disk(hypervisor: Hypervisor, vm: UUID, role: str, facts: Facts) -> None:
+    disk, device = UUID(facts["disks"][role]), machines.ROLES[role]
+    hypervisor.ensure_vbd(VbdSpec(vm, disk, device, bootable=role == "root"), plug=True)
+
+
+def _may_run(hypervisor: Hypervisor, vm: UUID, no: Exception) -> bool:
+    """Whether it has its root disk, though not all went well, or may have it any moment.
+
+    Plugging that is the last call of all. One that was refused has not done it, but an attempt before may have.
+    """
+    roots = (vbd for vbd in hypervisor.vbds(vm) if vbd.device == machines.ROLES[_LAST])
+    is_plugged = any(vbd.currently_attached for vbd in roots)
+    is_being_plugged = isinstance(no, Busy) and no.reason == "in_progress"
+    return is_plugged or is_being_plugged or hypervisor.vm(vm).power_state != "Running"
