@@ -114,5 +114,7 @@ def estate_of(demo: Demo) -> Estate:
         demo,
         Caller(address, "operator", demo.secret("operator-password")),
         owners,
-        PoolAsSeen(demo.told("XAPI_URL"), demo.secret("lab-password"), info["control"]),
+        PoolAsSeen(
+            [host["url"] for host in info["hosts"]], demo.secret("lab-password"), info["control"]
+        ),
     )
