@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.demo.processes import LAB_POOL
 from deploy.demo.tests.estate import Estate, estate_of
 from deploy.demo.tests.on_xen.probe import CONFIGURATIONS, make_probe, make_python
 from deploy.demo.tests.running import demonstration
@@ -130,6 +131,36 @@ class Site:
             f"{container} says {text!r}",
             seconds=seconds,
         )
+
+    def keep_blanks(self, count: int) -> set[str]:
+        """So many VMs of the size of SMALL, booted and paused, on each host that takes any; which they are."""
+        size = f"{SMALL['memory_bytes'] // MIB}MiB"
+        words = ("set_warm", LAB_POOL, "--memory", size, "--count", str(count))
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "deploy.demo",
+                "--folder",
+                self.estate.demo.folder,
+                "manage",
+                *words,
+            ],
+            cwd=ROOT,
+            check=True,
+            timeout=60,
+        )
+        hosts = sum(host["state"] == "accepting" for host in self.estate.hosts().values())
+        found: set[str] = set()
+
+        def are_ready() -> bool:
+            found.clear()
+            for there in self.domains().values():
+                found.update(uuid for uuid, state in there.items() if state == "paused")
+            return len(found) == count * hosts
+
+        wait_until(are_ready, f"{count} blanks are ready on {hosts} hosts", seconds=STARTS)
+        return found
 
     # ---------------------------------------------------------------------------------------- from outside
 

@@ -1,4 +1,7 @@
-"""Two tenants' containers on one host, one of them hostile: root of its own machine, sending what it likes."""
+"""Two tenants' containers on one host, one of them hostile: root of its own machine, sending what it likes.
+
+All of it twice: in VMs that booted for them, and in VMs that had booted before.
+"""
 
 from __future__ import annotations
 
@@ -61,21 +64,25 @@ class Street:
         return dict(zip(places, self.ask(self.spy, "/try", body).splitlines(), strict=True))
 
 
-@pytest.fixture(scope="module")
-def street(xen_site: Site) -> Iterator[Street]:
+@pytest.fixture(scope="module", params=["cold", "warm"])
+def street(xen_site: Site, request: pytest.FixtureRequest) -> Iterator[Street]:
     site = xen_site
     emptier = _emptiest(site)
     others = [host["uuid"] for name, host in site.estate.hosts().items() if name != emptier]
     for host in others:
         site.estate.operator.post(f"hosts/{host}/cordon")
+    blanks = site.keep_blanks(2) if request.param == "warm" else set()
     wish: dict[str, Any] = {"command": ["-u", "-c", SPY]}
     made = {
         slug: site.deploy(slug, "neighbour", "python:root", **wish) for slug in ("harbor", "mill")
     }
     for slug, container in made.items():
         site.answers(site.until(slug, container, "running")["ip"])
+    site.keep_blanks(0)
     for host in others:
         site.estate.operator.post(f"hosts/{host}/uncordon")
+    vms = {site.vm_of(container).uuid for container in made.values()}
+    assert vms == (blanks or vms)
     machines = [site.machine_of(container) for container in made.values()]
     assert len({machine.host.name for machine in machines}) == 1
     harbor, mill = (_party(site, slug, container) for slug, container in made.items())
