@@ -150,17 +150,22 @@ class Site:
             check=True,
             timeout=60,
         )
-        hosts = sum(host["state"] == "accepting" for host in self.estate.hosts().values())
+        hosts = sum(1 for host in self.estate.hosts().values() if host["state"] == "accepting")
         found: set[str] = set()
 
         def are_ready() -> bool:
             found.clear()
             for there in self.domains().values():
                 found.update(uuid for uuid, state in there.items() if state == "paused")
-            return len(found) == count * hosts
+            return len(found) == count * hosts and not self._is_about_blanks()
 
         wait_until(are_ready, f"{count} blanks are ready on {hosts} hosts", seconds=STARTS)
         return found
+
+    def _is_about_blanks(self) -> bool:
+        """Is one being made, or unmade?"""
+        operations = self.estate.operator.all("operations?limit=200")
+        return any(one["kind"].startswith("blank.") and not one["ended_at"] for one in operations)
 
     # ---------------------------------------------------------------------------------------- from outside
 
