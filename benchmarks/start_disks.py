@@ -26,6 +26,8 @@ def build_root(folder: Path) -> Path:
     layout, target = folder / "layout", folder / "root"
     layout.mkdir()
     source = tree(folder / "tree")
+    for name in ("dev", "proc", "sys"):  # which crun does not make
+        (source / name).mkdir()
     with tarfile.open(folder / "layer.tar", "w") as archive:
         for path in sorted(source.rglob("*")):
             archive.add(path, str(path.relative_to(source)), recursive=False)
