@@ -17,10 +17,19 @@
 
 static const char *const prefixes[] = {"xvd", "vd", "sd"};
 
+/* The kernel makes a device's folder, then its node, and only then a device that opens. */
+static bool opens(const char *path) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    close(fd);
+    return true;
+}
+
 int disk_find(int device, char path[DISK_PATH]) {
     for (size_t i = 0; device >= 0 && device <= 25 && i < sizeof prefixes / sizeof *prefixes; i++) {
         snprintf(path, DISK_PATH, "/dev/%s%c", prefixes[i], 'a' + device);
-        if (!access(path, F_OK))
+        if (opens(path))
             return 0;
     }
     errno = ENODEV;
@@ -54,7 +63,7 @@ static int find_partition(const char *disk, const char *name, char path[DISK_PAT
             read_file(line, uevent, sizeof uevent) < 0 || !strstr(uevent, wanted))
             continue;
         snprintf(path, DISK_PATH, "/dev/%.20s", part->d_name);
-        found = true;
+        found = opens(path);
     }
     closedir(parts);
     errno = ENODEV;
@@ -65,8 +74,8 @@ int disk_partition(const char *name, char path[DISK_PATH]) {
     char disk[DISK_PATH];
     if (disk_wait(DISK_ROOT, disk))
         return -1;
-    /* A disk has its name a moment before its partitions. */
-    for (int64_t deadline = now_ms() + PARTITION_WAIT_MS; find_partition(disk, name, path); sleep_ms(2))
+    /* A disk has its name before its partitions: a slow one's first sectors take seconds to come. */
+    for (int64_t deadline = now_ms() + DISK_WAIT_MS; find_partition(disk, name, path); sleep_ms(2))
         if (now_ms() > deadline) {
             errno = ENODEV;
             return -1;

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { DISK_ROOT = 0, DISK_CONFIG = 1, DISK_SCRATCH = 2, DISK_PATH = 32, DISK_WAIT_MS = 20000, PARTITION_WAIT_MS = 1000 };
+enum { DISK_ROOT = 0, DISK_CONFIG = 1, DISK_SCRATCH = 2, DISK_PATH = 32, DISK_WAIT_MS = 20000 };
 
 /* The device of this number, under the name that Xen, virtio or an emulated controller gives it; -1 when the kernel
  * has none. */
@@ -14,7 +14,7 @@ int disk_find(int device, char path[DISK_PATH]);
 /* The same once the kernel has it; -1 after DISK_WAIT_MS. */
 int disk_wait(int device, char path[DISK_PATH]);
 
-/* The root disk's partition of this name (GPT); -1 when there is none. */
+/* The root disk's partition of this name (GPT), once the kernel has read it; -1 after DISK_WAIT_MS. */
 int disk_partition(const char *name, char path[DISK_PATH]);
 
 /* "erofs", "squashfs" or NULL, by the bytes at the start of this device. */
