@@ -176,6 +176,8 @@ class Demonstration:
                 "XAPI_USERNAME": "root",
                 "XAPI_PASSWORD_FILE": str(place.path("lab-password")),
             }
+        if self._xen is not None:
+            told |= {"DEMO_KERNEL": processes.XEN_KERNEL, "DEMO_RAMDISK": processes.XEN_RAMDISK}
         for server in (self._postgres, self._redis):
             told |= server.environment() if server is not None else {}
         lines = [f"{name}={shlex.quote(value)}" for name, value in sorted(told.items())]

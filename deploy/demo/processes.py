@@ -18,6 +18,8 @@ LAB_COORDINATOR = "127.0.64.1"
 LAB_NETWORK_DEVICE = "eth1"
 # An emulated host has one interface, for everything.
 XEN_DEVICE = "eth0"
+# Where an emulated host has what boots guests (deploy/xenlab/image.py).
+XEN_KERNEL, XEN_RAMDISK = "/boot/guest/vmlinux", "/boot/guest/initramfs"
 WEB_ADDRESS = "127.0.0.1"
 # The device at which a VM of ours has the disk that says what it runs (worker/machines.py).
 CONFIG_DISK = 1

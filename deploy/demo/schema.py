@@ -18,6 +18,7 @@ def prepare(environment: Mapping[str, str], operator: str, password: str) -> Non
     ensure_user(operator, password, is_staff=True, is_superuser=True)
     _enrol(environment)
     _carry_networks(environment)
+    _boot(environment)
 
 
 def ensure_user(name: str, password: str, **rights: bool) -> User:
@@ -50,6 +51,14 @@ def _carry_networks(environment: Mapping[str, str]) -> None:
     pool = Pool.objects.get(name=environment["DEMO_POOL"])
     if device and not pool.network_device:
         command("set_network", pool.name, "--device", device)
+
+
+def _boot(environment: Mapping[str, str]) -> None:
+    """By a kernel that its hosts have, where that is said."""
+    kernel, ramdisk = environment.get("DEMO_KERNEL"), environment.get("DEMO_RAMDISK", "")
+    pool = Pool.objects.get(name=environment["DEMO_POOL"])
+    if kernel and not pool.boot_kernel:
+        command("set_boot", pool.name, "pvh", "--kernel", kernel, "--ramdisk", ramdisk)
 
 
 def _await(url: str, seconds: float = 30) -> None:

@@ -181,6 +181,15 @@ def test_interfaces_hang_on_their_networks_bridges_and_are_locked_from_the_start
 # --- what guests tell
 
 
+def test_a_guest_that_says_what_it_can_may_be_asked_for_it(vms: Vms, xen: FakeXen) -> None:
+    vm = vms.started("h1")
+    uuid, host = uuid_of(vms, vm), xen.host("h1")
+    until(lambda: "clean_shutdown" in vms.api.VM.get_allowed_operations(vm))
+    xen.do(lambda: host.write(uuid, "control/feature-poweroff", "0"))
+    xen.do(lambda: host.write(uuid, "control/feature-shutdown", "0"))
+    until(lambda: "clean_shutdown" not in vms.api.VM.get_allowed_operations(vm))
+
+
 def test_what_a_guest_writes_into_xenstore_is_seen_through_the_api(vms: Vms, xen: FakeXen) -> None:
     vm = vms.started("h1")
     uuid, host = uuid_of(vms, vm), xen.host("h1")

@@ -42,14 +42,8 @@ def test_the_driver_keeps_its_contract_on_emulated_hosts(xen_lab: XenLab) -> Non
     ) as lab:
         done = subprocess.run(
             [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-q",
-                "--tb=short",
-                "-k",
-                "real",
-                "worker/tests/contract",
+                *(sys.executable, "-m", "pytest", "-q", "--tb=short", "-o", "timeout=900"),
+                *("-k", "real", "worker/tests/contract"),
             ],
             cwd=ROOT,
             check=False,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.lab.database import Row
 from deploy.lab.guest import End, Guest
+from deploy.lab.operations import refresh
 from deploy.lab.xl import facts
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class RealGuest(Guest):
         self.is_up = bool(told["PV_drivers_detected"])
         if metrics is not None and any(metrics.fields[name] != told[name] for name in told):
             self.lab.db.update(metrics, **told, last_updated=self.lab.clock.date())
+            # What may be asked of it depends on what it can do (xapi_guest_agent.ml).
+            refresh(self.lab, self.vm)
 
     # --- its end
 

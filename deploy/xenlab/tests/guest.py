@@ -75,6 +75,10 @@ echo "Content-Type: text/plain"
 echo
 cat /proc/sys/kernel/random/boot_id
 """
+# What the kernel runs when Xen asks for an end (orderly_poweroff).
+POWEROFF = """#!/bin/sh
+exec /bin/poweroff -f
+"""
 APPLETS = (
     *("sh", "mount", "insmod", "ip", "httpd", "cat", "usleep", "sleep", "head", "poweroff"),
     *("arping", "ping", "dd", "nc", "grep"),
@@ -87,7 +91,9 @@ def make_boot_files(folder: Path, cache: Path) -> None:
     Does nothing when they are there.
     """
     kernel = debian.newest("linux-image-cloud-amd64", r"linux-image-[0-9]\S*-cloud-amd64")
-    version = f"test guest {debian.versions([kernel])[kernel]}\n{INIT}{SPOOF}{BOOT}{APPLETS}"
+    version = (
+        f"test guest {debian.versions([kernel])[kernel]}\n{INIT}{SPOOF}{BOOT}{POWEROFF}{APPLETS}"
+    )
     if (folder / "version").exists() and (folder / "version").read_text() == version:
         return
     release = kernel.removeprefix("linux-image-")
@@ -98,14 +104,15 @@ def make_boot_files(folder: Path, cache: Path) -> None:
     )
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
-        for name in ("bin", "dev", "proc", "sys", "www/cgi-bin"):
+        for name in ("bin", "dev", "proc", "sbin", "sys", "www/cgi-bin"):
             (root / name).mkdir(parents=True)
         shutil.copy("/bin/busybox", root / "bin/busybox")
         for applet in APPLETS:
             (root / "bin" / applet).symlink_to("busybox")
         order = copy_modules(unpacked, release, ("xen-blkfront", "xen-netfront"), root)
         (root / "modules").write_text("".join(f"{module}\n" for module in order))
-        for name, text in (("init", INIT), ("spoof", SPOOF), ("www/cgi-bin/boot", BOOT)):
+        files = {"init": INIT, "spoof": SPOOF, "sbin/poweroff": POWEROFF, "www/cgi-bin/boot": BOOT}
+        for name, text in files.items():
             (root / name).write_text(text)
             (root / name).chmod(0o755)
         (folder / "initramfs").write_bytes(cpio.archive_of(root))
