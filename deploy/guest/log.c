@@ -20,11 +20,13 @@ static void put(char line[LINE]) {
     for (size_t i = 0; i < length; i++)
         if ((unsigned char)line[i] < 0x20 || line[i] == 0x7F)
             line[i] = '?';
-    line[length] = '\n';
-    line[length + 1] = 0;
-    if (other)
+    line[length] = 0;
+    if (other) {
         other(line);
-    else if (write(2, line, length + 1) < 0)
+        return;
+    }
+    line[length] = '\n';
+    if (write(2, line, length + 1) < 0)
         return; /* nobody is left to be told */
 }
 

@@ -48,6 +48,9 @@ STEPS: dict[str, dict[str, str]] = {
     "instance.provision": {
         "place": _PLACE,
         "build_disks": _DISKS,
+        "wake_blank": "Wakes a machine that has booted already",
+        "unmake_blank": "Removes a machine that did not wake",
+        "forget_blank": "Goes on without it",
         "build_vm": "Makes its machine and starts it",
         "await_running": _BOOT,
         "start_again": _START,
