@@ -105,7 +105,9 @@ def test_an_image_that_was_pushed_answers_from_outside(services: Services) -> No
     assert b"<title>" in services.site.http(services.page.ip)
 
 
-def test_a_drained_host_loses_nothing_that_its_users_would_notice(services: Services) -> None:
+def test_a_drained_host_loses_nothing_that_its_users_would_notice(
+    services: Services, capsys: pytest.CaptureFixture[str]
+) -> None:
     site, operator = services.site, services.site.estate.operator
     wait_until(services.rows_answer, "PostgreSQL answers", seconds=240)
     with services.sql() as connection:
@@ -123,10 +125,11 @@ def test_a_drained_host_loses_nothing_that_its_users_would_notice(services: Serv
             "the host is empty",
             seconds=600,
         )
-    print(
-        f"\ndrain: {poller.answered} answers, {poller.failed} failed, "
-        f"longest gap {poller.longest_gap:.1f} s"
-    )
+    with capsys.disabled():
+        print(
+            f"\ndrain: {poller.answered} answers, {poller.failed} failed, "
+            f"longest gap {poller.longest_gap:.1f} s"
+        )
     assert poller.answered
     after = {one.uuid: site.vm_of(one.uuid) for one in services.all()}
     assert {one.uuid: (before[one.uuid].uuid, before[one.uuid].started) for one in moving} == {
