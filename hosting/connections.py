@@ -1,8 +1,11 @@
-"""How each kind of process keeps its connections to PostgreSQL; what runs but once makes them anew.
+"""How each kind of process keeps its connections to PostgreSQL, and to Redis; what runs but once makes them anew.
 
 Making one costs as much as answering a small request.
 """
 
+from functools import lru_cache
+
+import redis
 from django.conf import settings
 from django.db import connections
 
@@ -30,3 +33,9 @@ def keep_one_connection() -> None:
     database = connections.settings["default"]
     database["OPTIONS"].pop("pool", None)
     database["CONN_MAX_AGE"] = database["CONN_MAX_AGE"] or _KEPT
+
+
+@lru_cache(maxsize=8)
+def redis_client(url: str, patience: float) -> redis.Redis:
+    """The process's own for that server, which gives up after `patience` seconds. Its threads share it."""
+    return redis.Redis.from_url(url, socket_timeout=patience, socket_connect_timeout=patience)

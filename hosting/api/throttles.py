@@ -1,6 +1,5 @@
 """How often one caller may ask: so many requests in each minute of the clock."""
 
-from functools import lru_cache
 from time import time as now
 from typing import TYPE_CHECKING
 
@@ -10,12 +9,16 @@ from django.conf import settings
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
+from hosting.connections import redis_client
+
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # which imports this module
 
 log = structlog.get_logger(__name__)
 
 _MINUTE = 60
+PATIENCE = 1.0
+"""Seconds that a request waits for Redis."""
 
 
 class PerMinute(BaseThrottle):
@@ -24,7 +27,7 @@ class PerMinute(BaseThrottle):
     def allow_request(self, request: Request, view: "APIView") -> bool:
         key = f"bulkhead:requests:{_caller(request)}:{int(now()) // _MINUTE}"
         # Not by Django's cache: under ASGI that would make a connection for each request.
-        pipeline = _client(settings.REDIS_URL).pipeline(transaction=False)
+        pipeline = redis_client(settings.REDIS_URL, PATIENCE).pipeline(transaction=False)
         pipeline.incr(key)
         pipeline.expire(key, 2 * _MINUTE)
         try:
@@ -45,8 +48,3 @@ def _caller(request: Request) -> str:
     if request.user.is_authenticated:
         return f"user:{request.user.pk}"
     return f"address:{request.META.get('REMOTE_ADDR')}"
-
-
-@lru_cache(maxsize=2)
-def _client(url: str) -> redis.Redis:
-    return redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1)

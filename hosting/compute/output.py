@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 import redis
 from django.conf import settings
 
+from hosting.connections import redis_client
 from hosting.errors import Unavailable
 
 # Of one instance: half a MiB at most, however much it writes.
 MOST_LINES = 500
 LONGEST_LINE = 1000
 KEPT = timedelta(days=7)
+PATIENCE = 2.0
+"""Seconds that who reads or writes lines waits for Redis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def append_lines(instance: UUID, lines: Iterable[Written], mark: str | None = No
     """Keep these, and forget the oldest. `mark` is kept with them: both or neither. Raises Unavailable."""
     key = _key(instance)
     try:
-        pipeline = _client(settings.REDIS_URL).pipeline(transaction=mark is not None)
+        pipeline = redis_client(settings.REDIS_URL, PATIENCE).pipeline(transaction=mark is not None)
         for line in lines:
             pipeline.xadd(key, _fields(line), maxlen=MOST_LINES, approximate=False)
         if mark is not None:
@@ -67,7 +69,9 @@ def append_lines(instance: UUID, lines: Iterable[Written], mark: str | None = No
 def last_lines(instance: UUID, most: int = MOST_LINES) -> list[Line]:
     """The newest `most`, oldest first. None kept is an empty list. Raises Unavailable."""
     try:
-        found: Any = _client(settings.REDIS_URL).xrevrange(_key(instance), count=most)
+        found: Any = redis_client(settings.REDIS_URL, PATIENCE).xrevrange(
+            _key(instance), count=most
+        )
     except redis.RedisError as error:
         raise Unavailable("Output cannot be read at the moment.") from error
     return [_line(*entry) for entry in reversed(found)]
@@ -76,7 +80,7 @@ def last_lines(instance: UUID, most: int = MOST_LINES) -> list[Line]:
 def last_mark(instance: UUID) -> str | None:
     """The one kept last: how far who keeps the lines had read. Raises Unavailable."""
     try:
-        found: Any = _client(settings.REDIS_URL).get(_mark_key(instance))
+        found: Any = redis_client(settings.REDIS_URL, PATIENCE).get(_mark_key(instance))
     except redis.RedisError as error:
         raise Unavailable("Output cannot be read at the moment.") from error
     return found.decode() if found is not None else None
@@ -85,7 +89,7 @@ def last_mark(instance: UUID) -> str | None:
 def forget_lines(instance: UUID) -> None:
     """Raises Unavailable."""
     try:
-        _client(settings.REDIS_URL).delete(_key(instance), _mark_key(instance))
+        redis_client(settings.REDIS_URL, PATIENCE).delete(_key(instance), _mark_key(instance))
     except redis.RedisError as error:
         raise Unavailable("Output cannot be removed at the moment.") from error
 
@@ -119,8 +123,3 @@ def _mark_key(instance: UUID) -> str:
 
 def _key(instance: UUID) -> str:
     return f"bulkhead:output:{instance}"
-
-
-@lru_cache(maxsize=2)
-def _client(url: str) -> redis.Redis:
-    return redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)

@@ -7,14 +7,14 @@ present start can be what its console shows again.
 from __future__ import annotations
 
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 import redis
 from django.conf import settings
 
-from hosting.compute.output import KEPT, last_lines
+from hosting.compute.output import KEPT, PATIENCE, last_lines
+from hosting.connections import redis_client
 from hosting.errors import Unavailable
 
 
@@ -22,7 +22,7 @@ def lines_since_start(instance: UUID, started_at: datetime | None) -> list[str]:
     """What was kept since the VM's start at `started_at`, which is noted if it is new. Raises Unavailable."""
     lines = last_lines(instance)
     start, key = str(started_at), f"bulkhead:output:{instance}:start"
-    client = _client(settings.REDIS_URL)
+    client = redis_client(settings.REDIS_URL, PATIENCE)
     try:
         found: Any = client.get(key)
         noted, _, before = (found or b"").decode().rpartition(" ")
@@ -41,8 +41,3 @@ def lines_since_start(instance: UUID, started_at: datetime | None) -> list[str]:
 def _order(cursor: str) -> tuple[int, int]:
     milliseconds, _, number = cursor.partition("-")
     return int(milliseconds), int(number)
-
-
-@lru_cache(maxsize=2)
-def _client(url: str) -> redis.Redis:
-    return redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)

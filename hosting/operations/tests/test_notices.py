@@ -13,6 +13,7 @@ from hosting import notices
 from hosting.catalog.tests.makers import make_image
 from hosting.compute.services import delete_container
 from hosting.compute.tests.makers import make_container, make_instance
+from hosting.connections import redis_client
 from hosting.fleet.tests.makers import make_host
 from hosting.operations import bell
 from hosting.operations.models import Operation
@@ -108,7 +109,7 @@ def test_a_redis_that_is_away_harms_nothing(
 
 @pytest.mark.django_db(transaction=True)
 def test_it_is_really_said(tenant: Tenant) -> None:
-    client: Any = notices._client(settings.REDIS_URL)
+    client: Any = redis_client(settings.REDIS_URL, notices.PATIENCE)
     with client.pubsub() as page:
         page.subscribe(channel(tenant))
         assert page.get_message(timeout=5) is not None
