@@ -47,6 +47,12 @@ async def forward(call: Call, host: str) -> Machine:
     return machine
 
 
+async def resident(call: Call, device: Row) -> tuple[Row, Machine]:
+    """The VM of a VBD or VIF, and the machine that it runs on, reached as `forward` does it."""
+    vm = call.db.get("VM", device.VM)
+    return vm, await forward(call, vm.resident_on)
+
+
 def _is_reached(machine: Machine) -> bool:
     return machine.is_coordinator or machine.answers_coordinator
 

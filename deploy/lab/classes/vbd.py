@@ -13,9 +13,8 @@ from deploy.lab.classes.vm_disks import close_disk, open_disk, show_disk
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
-from deploy.lab.forward import forward
+from deploy.lab.forward import forward, resident
 from deploy.lab.generic import constructor_values
-from deploy.lab.machine import Machine
 from deploy.lab.operations import operation, refresh
 from deploy.lab.schema import NULL
 
@@ -120,7 +119,7 @@ def remove(call: Call, vbd: Row) -> None:
 @message("VBD.plug")
 async def plug(call: Call, vbd: Row) -> None:
     async with operation(call, vbd, "plug", check_operation):
-        vm, machine = await _resident(call, vbd)
+        vm, machine = await resident(call, vbd)
         if vbd.type == "Disk" and vbd.mode == "RO" and is_hvm(call.lab, vm):
             raise XapiError("DISK_VBD_MUST_BE_READWRITE_FOR_HVM", vbd.ref)
         async with machine.xenopsd.turn(vm.uuid):
@@ -147,18 +146,13 @@ async def unplug_force(call: Call, vbd: Row) -> None:
 
 async def _unplug(call: Call, vbd: Row, name: str) -> None:
     async with operation(call, vbd, name, check_operation):
-        vm, machine = await _resident(call, vbd)
+        vm, machine = await resident(call, vbd)
         async with machine.xenopsd.turn(vm.uuid):
             await call.lab.backend.unplug_disk(machine, vbd, force=name == "unplug_force")
             close_disk(call.lab, vbd, machine)
         call.db.update(vbd, currently_attached=False)
         show_disk(call.lab, vbd)
     show_disk(call.lab, vbd)
-
-
-async def _resident(call: Call, vbd: Row) -> tuple[Row, Machine]:
-    vm = call.db.get("VM", vbd.VM)
-    return vm, await forward(call, vm.resident_on)
 
 
 @message("VBD.assert_attachable")

@@ -20,14 +20,13 @@ from deploy.lab.classes.wiring import (
 from deploy.lab.database import Row
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
-from deploy.lab.forward import forward
+from deploy.lab.forward import forward, resident
 from deploy.lab.generic import constructor_values
 from deploy.lab.operations import allowed_operations, operation, refresh
 from deploy.lab.schema import NULL
 
 if TYPE_CHECKING:
     from deploy.lab.lab import Lab
-    from deploy.lab.machine import Machine
 
 OPERATIONS = ("attach", "plug", "unplug")
 VM_OPERATIONS_IN_THE_WAY = ("clean_shutdown", "hard_shutdown", "suspend", "pause")
@@ -179,7 +178,7 @@ def _is_valid(lab: Lab, vif: Row, name: str) -> bool:
 @message("VIF.plug")
 async def plug(call: Call, vif: Row) -> None:
     async with operation(call, vif, "plug", check_operation):
-        vm, machine = await _resident(call, vif)
+        vm, machine = await resident(call, vif)
         attach_network(call.lab, call.db.get("network", vif.network), machine.host)
         async with machine.xenopsd.turn(vm.uuid):
             await call.lab.backend.plug_interface(machine, vif)
@@ -198,15 +197,10 @@ async def unplug_force(call: Call, vif: Row) -> None:
 
 async def _unplug(call: Call, vif: Row, *, force: bool) -> None:
     async with operation(call, vif, "unplug", check_operation):
-        vm, machine = await _resident(call, vif)
+        vm, machine = await resident(call, vif)
         async with machine.xenopsd.turn(vm.uuid):
             await call.lab.backend.unplug_interface(machine, vif, force=force)
         call.db.update(vif, currently_attached=False)
-
-
-async def _resident(call: Call, vif: Row) -> tuple[Row, Machine]:
-    vm = call.db.get("VM", vif.VM)
-    return vm, await forward(call, vm.resident_on)
 
 
 def attach_all(lab: Lab, vm: Row, host: Row) -> None:

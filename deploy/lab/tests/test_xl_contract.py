@@ -5,15 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from functools import partial
 
 import pytest
 
-from deploy.lab.testing import running_lab
-from deploy.lab.xl.backend import XlBackend
-from deploy.lab.xl.boot import Boot
-from deploy.lab.xl.hardware import EmulatedHardware
-from deploy.lab.xl.options import CONTROL_DOMAIN, HYPERVISOR
+from deploy.lab.tests.on_xen import lab_on
 from deploy.xenlab.__main__ import ROOT
 from deploy.xenlab.lab import XenLab
 from deploy.xenlab.tests.conftest import xen_lab
@@ -30,16 +25,7 @@ LIMIT = 1700.0
 
 
 def test_the_driver_keeps_its_contract_on_emulated_hosts(xen_lab: XenLab) -> None:
-    hardware = EmulatedHardware(xen_lab.plan)
-    boot = Boot(arguments="console=hvc0 panic=1 address=10.77.0.90")
-    with running_lab(
-        hosts=len(xen_lab.machines),
-        preset="small",
-        backend=partial(XlBackend, hardware=hardware, boot=boot),
-        memory_per_host=hardware.memory(),
-        control_domain_memory=CONTROL_DOMAIN,
-        hypervisor_memory=HYPERVISOR,
-    ) as lab:
+    with lab_on(xen_lab, tls=True) as lab:
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "pytest", "-q", "--tb=short", "-o", "timeout=900"),

@@ -8,18 +8,13 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import pytest
 
 from deploy.lab.samples import MIB
-from deploy.lab.testing import running_lab
+from deploy.lab.tests.on_xen import lab_on
 from deploy.lab.tests.vms import Vms, vms_of
-from deploy.lab.xl.backend import XlBackend
-from deploy.lab.xl.boot import Boot
-from deploy.lab.xl.hardware import EmulatedHardware
-from deploy.lab.xl.options import CONTROL_DOMAIN, HYPERVISOR
 from deploy.xenlab.lab import XenLab
 from deploy.xenlab.tests.conftest import xen_lab
 
@@ -33,20 +28,7 @@ LIMIT = 240.0
 
 @pytest.fixture
 def vms(xen_lab: XenLab) -> Iterator[Vms]:
-    hardware = EmulatedHardware(xen_lab.plan)
-    boot = Boot(arguments="console=hvc0 panic=1 address=10.77.0.90")
-    with (
-        running_lab(
-            hosts=2,
-            tls=False,
-            preset="small",
-            backend=partial(XlBackend, hardware=hardware, boot=boot),
-            memory_per_host=hardware.memory(),
-            control_domain_memory=CONTROL_DOMAIN,
-            hypervisor_memory=HYPERVISOR,
-        ) as lab,
-        vms_of(lab) as vms,
-    ):
+    with lab_on(xen_lab, tls=False) as lab, vms_of(lab) as vms:
         yield vms
         vms.clear()
 
