@@ -78,8 +78,7 @@ def waits(vm: VmRecord) -> bool:
 
 def unmake(hypervisor: Hypervisor, blank: Blank) -> None:
     """No VM of it is left, running or not."""
-    while (vm := hypervisor.find_vm(labels.blank_name(blank.pk))) is not None:
-        hypervisor.destroy_vm(vm.uuid)
+    machines.unmake_named(hypervisor, labels.blank_name(blank.pk))
 
 
 def unmake_taken(hypervisor: Hypervisor, facts: Facts) -> None:

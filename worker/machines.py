@@ -246,7 +246,12 @@ def stop(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> Wait | Non
 
 def unmake_vm(hypervisor: Hypervisor, instance: Instance) -> None:
     """No VM of it is left, running or not."""
-    while (vm := find_vm(hypervisor, instance)) is not None:
+    unmake_named(hypervisor, name_of(instance))
+
+
+def unmake_named(hypervisor: Hypervisor, name: str) -> None:
+    """No VM of ours of that name is left; a lost answer may have made two."""
+    while (vm := hypervisor.find_vm(name)) is not None:
         hypervisor.destroy_vm(vm.uuid)
 
 
