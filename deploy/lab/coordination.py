@@ -14,6 +14,7 @@ from deploy.lab.database import Snapshot
 from deploy.lab.dispatch import Call, message
 from deploy.lab.errors import XapiError
 from deploy.lab.power import forget_work
+from deploy.lab.schema import NULL
 
 if TYPE_CHECKING:
     from deploy.lab.lab import Lab
@@ -83,9 +84,16 @@ class Coordination:
             self.lab.spawn(self.lab.storage.known.scan_all())
         machine.emergency = False
         self.switch(machine)
-        for member in self.lab.machines.values():
-            if member.answers_coordinator and not member.emergency:
-                self.adopt(member)
+        followers = [
+            member
+            for member in self.lab.machines.values()
+            if member.answers_coordinator and not member.emergency
+        ]
+        for member in followers:
+            self.adopt(member)
+        for member in followers:
+            # What had moved to another of them is that one's by now, and does not count as ended.
+            self.lab.power.resync(member)
 
     def switch(self, machine: Machine) -> None:
         """Make `machine` the coordinator of the database as it is now."""
@@ -97,13 +105,9 @@ class Coordination:
         """A member follows the coordinator again: what it runs becomes what the database says."""
         member.emergency = False
         for uuid, guest in member.domains.items():
-            if not guest.is_whole:
-                continue
-            ref = self.lab.db.tables["VM"].by_uuid.get(uuid)
-            if ref is not None:
-                vm = self.lab.db.get("VM", ref)
-                state = vm.power_state if vm.power_state == "Paused" else "Running"
-                self.lab.db.update(vm, power_state=state, resident_on=member.host.ref)
+            vm = self.lab.db.find("VM", self.lab.db.tables["VM"].by_uuid.get(uuid, NULL))
+            if guest.is_whole and vm is not None:
+                self.lab.power.claim(member, vm, guest)
 
     def rejoin(self, member: Machine) -> None:
         """A member that was left alone follows the coordinator: its toolstack begins again."""

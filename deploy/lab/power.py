@@ -184,13 +184,19 @@ class Power:
                 continue
             known = lab.db.find("VM", lab.db.tables["VM"].by_uuid.get(uuid, NULL))
             if known is not None and known.power_state == "Halted":
-                state = "Paused" if guest.paused else "Running"
-                lab.db.update(known, power_state=state, resident_on=machine.host.ref)
-                domains.attach_devices(lab, known, machine)
-                domains.show_devices(lab, known)
-                refresh(lab, known)
+                self.claim(machine, known, guest)
             if guest.ended is not None:
                 self.guest_ended(machine, guest, guest.ended)
+
+    def claim(self, machine: Machine, vm: Row, guest: Guest) -> None:
+        """Say that the VM is the machine's, as its whole domain there shows."""
+        lab, is_known = self.lab, is_live(vm)
+        state = "Paused" if guest.paused else "Running"
+        lab.db.update(vm, power_state=state, resident_on=machine.host.ref)
+        if not is_known:
+            domains.attach_devices(lab, vm, machine)
+        domains.show_devices(lab, vm)
+        refresh(lab, vm)
 
     # --- guests
 

@@ -418,6 +418,26 @@ def test_a_recovered_member_tells_what_it_does_not_run(vms: Vms) -> None:
         session("close")()
 
 
+def test_a_member_that_takes_over_tells_what_left_it_after_its_copy_was_made(vms: Vms) -> None:
+    left, came = running(vms, "h2"), running(vms, "h1")
+    vms.api.pool.sync_database()
+    finished(vms, "VM.pool_migrate", left, vms.hosts["h1"], {})
+    finished(vms, "VM.pool_migrate", came, vms.hosts["h2"], {})
+    on_the_lab(vms, lambda lab: lab.coordinator.power_off())
+    local = XenAPI.Session(vms.lab.urls[1])
+    local.slave_local_login_with_password(vms.lab.username, vms.lab.password)
+    local.xenapi.pool.emergency_transition_to_master()
+    after(vms, 60)
+    again = Vms(vms.lab)
+    assert again.state(left) == "Halted"
+    assert again.state(came) == "Running"
+    assert again.api.VM.get_resident_on(came) == vms.hosts["h2"]
+    finished(again, "VM.start_on", left, vms.hosts["h2"], False, False)
+    assert vms.lab.do(inconsistencies) == []
+    for session in (local, again.session):
+        session("close")()
+
+
 def test_a_member_that_takes_over_goes_on_with_no_domain_that_it_was_building(vms: Vms) -> None:
     vm = vms.vm()
     vms.api.pool.sync_database()

@@ -5,7 +5,6 @@ While each of these goes on every kind of process of ours is killed once, with n
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -149,11 +148,6 @@ def test_a_drained_host_loses_nothing_that_its_users_would_notice(
     _until_accepting(site, host["uuid"])
 
 
-# Seen once in three runs: VMs that had moved off a host counted as running there again when the host that they had
-# moved to died, without a domain of theirs anywhere; their containers answered no more.
-@pytest.mark.skipif(
-    "XEN_DEATH" not in os.environ, reason="set XEN_DEATH=1: the lab may lose moved VMs (see above)"
-)
 def test_what_ran_on_a_machine_that_died_comes_back_with_its_data(services: Services) -> None:
     site, operator = services.site, services.site.estate.operator
     wait_until(services.rows_answer, "PostgreSQL answers", seconds=240)
