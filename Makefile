@@ -72,8 +72,16 @@ migrations-check: .installed-dev ## Do the migrations say what the models say?
 	@$(TOOLS) $(BIN)/python -W ignore manage.py makemigrations --check --dry-run
 
 .PHONY: unit
-unit: .installed-dev ## The tests alone: make unit ARGS="-k places hosting"
-	$(BIN)/python -m pytest $(ARGS)
+unit: unit-together unit-alone ## The tests alone: make unit ARGS="-k places hosting"
+
+# Status 5: there was nothing to run among these.
+.PHONY: unit-together
+unit-together: .installed-dev # Files side by side, one for each processor
+	$(BIN)/python -m pytest -m "not alone" -n auto --maxprocesses 8 --dist loadfile $(ARGS) || test $$? -eq 5
+
+.PHONY: unit-alone
+unit-alone: .installed-dev # One after the other
+	$(BIN)/python -m pytest -m alone $(ARGS) || test $$? -eq 5
 
 .PHONY: coverage
 coverage: .installed-dev ## The tests, with what they do not reach

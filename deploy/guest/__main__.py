@@ -7,6 +7,7 @@ import hashlib
 import sys
 from pathlib import Path
 
+from deploy.alone import alone
 from deploy.guest.boot import firmware, initramfs, kernel, packages
 
 HERE = Path(__file__).parent
@@ -31,10 +32,14 @@ def build(out: Path, cache: Path | None = None) -> str:
     lacking = packages.lacking()
     if lacking:
         raise packages.Missing(f"needs the Debian packages {' '.join(sorted(set(lacking)))}")
-    out.mkdir(parents=True, exist_ok=True)
+    with alone(out / "lock"):
+        return _build(out, cache or out / ".cache")
+
+
+def _build(out: Path, cache: Path) -> str:
     packages.run("make", "-C", HERE, "init", f"OUT={out.resolve()}")
     image = packages.kernel_package()
-    tree = packages.unpack([*PACKAGES, image], cache or out / ".cache")
+    tree = packages.unpack([*PACKAGES, image], cache)
     inputs = _inputs(out, tree)
     if (out / "made-from").exists() and (out / "made-from").read_text() == inputs:
         return (out / "version").read_text().strip()

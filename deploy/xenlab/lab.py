@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from deploy.alone import alone
 from deploy.xenlab import namespace, needs
 from deploy.xenlab.client import Agent
 from deploy.xenlab.errors import XenlabError
@@ -32,7 +30,7 @@ class XenLab:
     def build(self, boot: Path | None = None, extra: Extra = NOTHING) -> bool:
         """Makes the image when needed; says whether it did. Labs of one folder wait for each other."""
         needs.check()
-        with _locked(self.plan.image.parent):
+        with alone(self.plan.image.parent / "lock"):
             return Image(self.plan.image, extra).build(boot)
 
     def up(self, *, saved: bool = True) -> None:
@@ -50,7 +48,7 @@ class XenLab:
 
     def save(self) -> None:
         """Keeps the state of every host, so that `up` takes seconds; the hosts run on from it."""
-        with _locked(self.plan.image.parent):
+        with alone(self.plan.image.parent / "lock"):
             for machine in self.machines:
                 machine.save()
         self.up()
@@ -105,11 +103,3 @@ def await_agent(machine: Machine, *, timeout: float = BOOT) -> dict[str, Any]:
                     f"{machine.serial_tail()}",
                 ) from error
         time.sleep(0.1)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -25,6 +25,7 @@ def processes_of(session: int) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_it_comes_up_with_containers_running_and_leaves_nothing() -> None:
     with demonstration() as demo:

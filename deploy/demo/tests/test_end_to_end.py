@@ -15,7 +15,7 @@ from deploy.demo.tests.estate import Estate, estate_of
 from deploy.demo.tests.running import demonstration
 from deploy.demo.tests.visitor import Vm, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(600)]
 
 MIB = 2**20
 EACH = 7  # beside the three that each tenant has: twenty of two tenants

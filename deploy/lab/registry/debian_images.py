@@ -9,7 +9,6 @@ Debian's versions have changed.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import json
 import os
@@ -18,9 +17,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+
+from deploy.alone import alone
 
 RECIPES: Final = Path(__file__).parent / "debian"
 NAMES: Final = tuple(sorted(path.name for path in RECIPES.iterdir() if path.is_dir()))
@@ -56,7 +56,7 @@ def make(name: str, folder: Path | None = None) -> Path:
     folder = folder or default_folder()
     folder.mkdir(parents=True, exist_ok=True)
     recipe: dict[str, Any] = json.loads((RECIPES / name / "recipe.json").read_text())
-    with _alone(folder / f"{name}.lock"):
+    with alone(folder / f"{name}.lock"):
         packages = _fetch(recipe, folder / "packages")
         layout = folder / f"{name}-{_key(name, packages)}"
         if not layout.exists():
@@ -95,7 +95,7 @@ def _fetch(recipe: dict[str, Any], folder: Path) -> list[Path]:
     apt += ["-o", "Debug::NoLocking=1", "-o", "APT::Install-Recommends=false"]
     apt += ["-o", "APT::Sandbox::User=root"]
     wanted = ["install", *recipe["packages"]]
-    with _alone(folder / "lock"):
+    with alone(folder / "lock"):
         # Asked with an empty cache first: apt names only what it has yet to fetch.
         said = _run(*apt, "-o", "Dir::Cache::archives=nowhere", "--print-uris", *wanted)
         _run(*apt, "--download-only", *wanted)
@@ -213,14 +213,6 @@ def _run(*command: str) -> str:
 
 def _which(tool: str) -> str | None:
     return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-
-
-@contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """Several tests may want the same image at once."""
-    with file.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def main() -> int:

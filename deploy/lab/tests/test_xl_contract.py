@@ -16,7 +16,7 @@ from worker.hypervisor.xapi.enrol import fingerprint
 
 __all__ = ["xen_lab"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(1800)]
 
 SOON = "240"
 """Seconds that one thing may take on a machine that emulates Xen beside other work."""

@@ -20,7 +20,7 @@ from deploy.xenlab.tests.conftest import xen_lab
 
 __all__ = ["xen_lab"]
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(900)]
 
 LIMIT = 240.0
 """Seconds: a machine that emulates Xen beside other work is slow."""

@@ -25,7 +25,7 @@ from deploy.xenlab.tests.domains import (
     wait_until,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(600)]
 
 
 def test_a_domain_moves_live_with_its_disk_and_keeps_its_boot_id(

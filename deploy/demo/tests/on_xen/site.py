@@ -303,6 +303,11 @@ class Poller:
         self._ends.set()
         self._thread.join(2 * ANSWERS)
 
+    def until_answered(self) -> None:
+        """Wait for one more answer: a gap counts to its end."""
+        before = self.answered
+        wait_until(lambda: self.answered > before, f"{self._ip} answers again", seconds=STARTS)
+
     def _ask(self) -> None:
         last = time.monotonic()
         while not self._ends.wait(0.05):

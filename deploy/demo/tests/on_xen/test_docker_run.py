@@ -13,7 +13,7 @@ import pytest
 
 from deploy.demo.tests.on_xen.site import Site
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(1800)]
 
 TENANT = "harbor"
 NEVER = {"restart_policy": "never"}

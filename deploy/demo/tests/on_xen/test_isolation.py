@@ -23,7 +23,7 @@ from deploy.demo.tests.visitor import wait_until
 from deploy.xenlab.machine import Machine
 from deploy.xenlab.plan import GATEWAY
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(1800)]
 
 SPY = (Path(__file__).parent / "spy.py").read_text(encoding="utf-8")
 LISTENS = 8.0

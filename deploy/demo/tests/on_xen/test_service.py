@@ -17,7 +17,7 @@ import redis
 from deploy.demo.tests.on_xen.site import MIB, Poller, Site, kill_qemu
 from deploy.demo.tests.visitor import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(1800)]
 
 TENANT = "harbor"
 PASSWORD = "for tests only"
@@ -125,6 +125,7 @@ def test_a_drained_host_loses_nothing_that_its_users_would_notice(
             "the host is empty",
             seconds=600,
         )
+        poller.until_answered()
     with capsys.disabled():
         print(
             f"\ndrain: {poller.answered} answers, {poller.failed} failed, "
