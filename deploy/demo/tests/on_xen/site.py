@@ -37,6 +37,8 @@ SMALL = {"memory_bytes": 128 * MIB, "disk_bytes": 128 * MIB}
 # Seconds. Emulated hosts beside other work are slow, and nothing here is a measurement.
 STARTS = 600.0
 ANSWERS = 20.0
+PATIENCE = 10.0
+"""Of the poller: emulated hosts that copy memory take seconds for an answer, which is slow and no failure."""
 
 
 @dataclass(frozen=True)
@@ -312,7 +314,7 @@ class Poller:
         last = time.monotonic()
         while not self._ends.wait(0.05):
             try:
-                self._site.http(self._ip, seconds=1.0)
+                self._site.http(self._ip, seconds=PATIENCE)
             except OSError:
                 self.failed += 1
                 continue
