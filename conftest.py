@@ -22,6 +22,7 @@ _FOLDER = Path(_PLACE.name)
 _FOLDER.chmod(0o711)  # run by root, PostgreSQL is nobody and must pass through
 _BROUGHT: list[Service] = []
 
+_BEFORE = dict(os.environ)
 if "DATABASE_URL" not in os.environ:
     _BROUGHT.append(Postgres(_FOLDER / "postgres", _FOLDER / "pg", durable=False))
 if "REDIS_URL" not in os.environ:
@@ -36,6 +37,13 @@ os.environ["SECRET_KEY"] = "a key for tests, which sign nothing of worth"
 os.environ["DJANGO_SETTINGS_MODULE"] = "hosting.settings"
 # Here and not in a hook: the conftest files below this one may import models.
 django.setup()
+
+
+def pytest_xdist_setupnodes() -> None:
+    """Processes that run tests side by side each make this ground for themselves: they inherit nothing of it."""
+    for name in os.environ.keys() - _BEFORE.keys():
+        del os.environ[name]
+    os.environ.update(_BEFORE)
 
 
 @pytest.fixture(scope="session")

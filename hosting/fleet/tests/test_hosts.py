@@ -169,12 +169,12 @@ def test_a_state_follows_only_where_it_may(was: HostState, to: HostState) -> Non
     assert (host.state_changed_at != before) or not moved
 
 
-@pytest.mark.parametrize("was", set(HostState) - {HostState.FENCED})
+@pytest.mark.parametrize("was", [one for one in HostState if one != HostState.FENCED])
 def test_nothing_is_declared_dead_without_a_fence(was: HostState) -> None:
     assert not this(make_host(state=was)).move_to(HostState.DEAD)
 
 
-@pytest.mark.parametrize("was", set(HostState) - {HostState.SUSPECT})
+@pytest.mark.parametrize("was", [one for one in HostState if one != HostState.SUSPECT])
 def test_only_a_suspect_is_fenced(was: HostState) -> None:
     assert not this(make_host(state=was)).move_to(HostState.FENCED)
 
