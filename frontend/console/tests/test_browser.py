@@ -36,6 +36,7 @@ QUIET = [
 ]
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.slow,
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: sudo apt-get install chromium"),

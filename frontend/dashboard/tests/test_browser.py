@@ -25,6 +25,7 @@ from tenants.notices import tell_on_commit
 __all__ = ["browser", "complaints", "site"]  # fixtures
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.slow,
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: sudo apt-get install chromium"),
