@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import random
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from time import monotonic
 from typing import Any, TypeAlias
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 from django.db import OperationalError, transaction
-from django.db.models import Case, F, Value, When
 from django.db.models.functions import Now
 
 from hosting.fleet.models import Pool
@@ -35,14 +34,10 @@ from hosting.operations.choices import (
     longest_step,
     queue_of,
 )
-from hosting.operations.models import (
-    UNHEARD,
-    WITH_POOL,
-    Operation,
-    OperationEvent,
-)
+from hosting.operations.models import UNHEARD, Operation, OperationEvent
 from hosting.operations.notices import tell_of, tell_of_all
 from hosting.operations.services import promote_successors
+from worker import lease
 from worker.hypervisor.port import (
     Busy,
     Gone,
@@ -52,6 +47,7 @@ from worker.hypervisor.port import (
     Refused,
     Unreachable,
 )
+from worker.lease import NOW, Note, Sql, later
 from worker.workflow import Done, Failed, Next, Outcome, Spawn, Step, Wait, Workflow
 
 log = structlog.get_logger(__name__)
@@ -59,22 +55,6 @@ log = structlog.get_logger(__name__)
 LONGEST_RUN = timedelta(seconds=30)
 LONGEST_BACKOFF = timedelta(minutes=10)
 CANCELLED = "cancelled"
-
-# What others may change of an operation while a worker holds it, and what its own commit changed.
-CURSOR = (
-    "step",
-    "facts",
-    "attempt",
-    "run_at",
-    "deadline_at",
-    "cancel_requested_at",
-    "superseded_by",
-    "turned_back",
-    "error_code",
-    "error",
-    "trouble",
-    "detail",
-)
 
 Connect: TypeAlias = Callable[[Pool], Hypervisor]
 Held: TypeAlias = bool
@@ -119,8 +99,8 @@ def advance(uuid: UUID, connect: Connect, *, at_most: timedelta = LONGEST_RUN) -
             break
         ran += 1
         if held:
-            operation = _reread(operation, before)
-        elif go_on and not operation.has_ended:
+            operation = operation if _is_at_hand(operation, before) else None
+        elif go_on and operation.is_due and not operation.has_ended:
             # Woken while the step ran, it is due again at once.
             operation = claim(uuid)
         else:
@@ -130,50 +110,24 @@ def advance(uuid: UUID, connect: Connect, *, at_most: timedelta = LONGEST_RUN) -
 
 def claim(uuid: UUID) -> Operation | None:
     """Take the lease if the operation is due and nobody holds it."""
-    token = uuid4()
-    due = Operation.objects.due().filter(uuid=uuid)
-    until = Now() + _SHORTEST_LEASE
-    taken = due.update(lease_token=token, leased_until=until, attempt=F("attempt") + 1)
-    return _claimed(uuid, token) if taken else None
+    operation = lease.take(uuid, _SHORTEST_LEASE)
+    if operation is None:
+        return None
+    longest = _lease_of(queue_of(operation.kind))
+    if longest > _SHORTEST_LEASE and not lease.write(operation, {"leased_until": later(longest)}):
+        return None
+    return operation if lease.read_subject(operation) else None
 
 
-def _claimed(uuid: UUID, token: UUID) -> Operation | None:
-    # Most are about instances: to read all that others may be about would take PostgreSQL milliseconds to plan.
-    operation = _held_by(uuid, token, WITH_POOL["instance"])
-    if operation is None or operation.instance_id is not None:
-        return operation
-    lease = _lease_of(queue_of(operation.kind))
-    if lease > _SHORTEST_LEASE:
-        held = Operation.objects.filter(uuid=uuid, lease_token=token)
-        held.update(leased_until=Now() + lease)
-    return _held_by(uuid, token, WITH_POOL[operation.subject_name])
-
-
-def _reread(operation: Operation, before: str) -> Operation | None:
-    """As it is now, after its step `before`; None when the lease is another's.
+def _is_at_hand(operation: Operation, before: str) -> bool:
+    """Have all that its next step needs, after its step `before`; False when the lease is another's.
 
     From one remote step to the next what it is about stays as it was read: neither writes its rows.
     """
     steps = Workflow.registry[operation.kind].steps
     if before and steps[before].is_remote and steps[operation.step].is_remote:
-        return _refreshed(operation)
-    return _held_by(operation.uuid, operation.lease_token, WITH_POOL[operation.subject_name])
-
-
-def _refreshed(operation: Operation) -> Operation | None:
-    held = Operation.objects.filter(lease_token=operation.lease_token)
-    try:
-        operation.refresh_from_db(fields=CURSOR, from_queryset=held)
-    except Operation.DoesNotExist:
-        return None
-    return operation
-
-
-def _held_by(uuid: UUID, token: UUID | None, relations: Sequence[str]) -> Operation | None:
-    # A pool's candidates are certificates by the dozen, and only needed to make its driver.
-    heavy = [f"{name}__candidates" for name in relations if name.endswith("pool")]
-    held = Operation.objects.select_related(*relations).defer(*heavy).order_by()
-    return next(iter(held.filter(uuid=uuid, lease_token=token)), None)
+        return True
+    return lease.read_subject(operation)
 
 
 def run_step(operation: Operation, connect: Connect, *, keep: bool) -> Held:
@@ -276,7 +230,7 @@ def _retry(operation: Operation, trouble: Trouble, why: str, *, private: str) ->
     if (operation.trouble, operation.detail) != (trouble, why) or operation.attempt % 10 == 0:
         OperationEvent.objects.note(operation, What.RETRYING, why, private=private)
     pause = LONGEST_BACKOFF if trouble in _FOR_A_PERSON else backoff(operation.attempt)
-    return _release(operation, run_at=Now() + pause, trouble=trouble, detail=why)
+    return _release(operation, run_at=later(pause), trouble=trouble, detail=why)
 
 
 _FOR_A_PERSON = frozenset({Trouble.BUG, Trouble.STUCK})
@@ -322,8 +276,8 @@ def _commit(operation: Operation, workflow: Workflow[Any], outcome: Outcome, *, 
             raise LookupError(f"{operation.kind} has no step {outcome.step}")
         facts = {**operation.facts, **outcome.facts}
         if outcome.after is not None:
-            later = _unless_woken(operation, outcome.after)
-            return _go(operation, outcome.step, keep=False, facts=facts, run_at=later)
+            then = _unless_woken(operation, outcome.after)
+            return _go(operation, outcome.step, keep=False, facts=facts, run_at=then)
         return _go(operation, outcome.step, keep=keep, facts=facts)
     if isinstance(outcome, Wait):
         return _wait(operation, outcome.delay, outcome.reason)
@@ -336,37 +290,38 @@ def _commit(operation: Operation, workflow: Workflow[Any], outcome: Outcome, *, 
 
 
 def _go(operation: Operation, step: str, *, keep: bool, **changes: Any) -> Held:
-    lease: dict[str, Any] = (
-        {"leased_until": Now() + _lease_of(queue_of(operation.kind)), "attempt": 1}
+    hold: dict[str, Any] = (
+        {"leased_until": later(_lease_of(queue_of(operation.kind))), "attempt": 1}
         if keep
         else {**_let_go_of_lease(), "attempt": 0}
     )
     _write(
         operation,
+        Note(What.STEP, step),
         **{
             "step": step,
-            "run_at": Now(),
+            "run_at": NOW,
             "trouble": Trouble.NONE,
             "detail": "",
-            **lease,
+            **hold,
             **changes,
         },
     )
-    operation.step, operation.attempt = step, 0
-    OperationEvent.objects.note(operation, What.STEP)
     return keep
 
 
 def _wait(operation: Operation, delay: timedelta, reason: str) -> Held:
+    note = None
     if reason and reason != operation.detail:
-        OperationEvent.objects.note(operation, What.WAITING, reason)
-    later = _unless_woken(operation, delay)
-    return _release(operation, run_at=later, trouble=Trouble.NONE, detail=reason, attempt=0)
+        note = Note(What.WAITING, operation.step, operation.attempt, reason)
+    then = _unless_woken(operation, delay)
+    return _release(operation, note, run_at=then, trouble=Trouble.NONE, detail=reason, attempt=0)
 
 
-def _unless_woken(operation: Operation, delay: timedelta) -> Case:
+def _unless_woken(operation: Operation, delay: timedelta) -> Sql:
     """So much later. A wake-up that came while the step ran has moved run_at: that is kept."""
-    return Case(When(run_at=operation.run_at, then=Now() + delay), default=F("run_at"))
+    moved = "CASE WHEN run_at = %s THEN STATEMENT_TIMESTAMP() + %s ELSE run_at END"
+    return Sql(moved, (operation.run_at, delay))
 
 
 def _spawn(operation: Operation, outcome: Spawn[Any]) -> None:
@@ -400,26 +355,27 @@ def _fail(operation: Operation, outcome: Failed) -> Held:
     was_cancelled = code == CANCELLED and operation.cancel_requested_at is not None
     gave_up = State.CANCELLED if was_cancelled else State.FAILED
     # Read as the row is written, since a successor may have been named while the step ran.
-    state = Case(When(superseded_by=None, then=Value(gave_up)), default=Value(State.SUPERSEDED))
+    state = Sql(
+        "CASE WHEN superseded_by_id IS NULL THEN %s ELSE %s END",
+        (gave_up.value, State.SUPERSEDED.value),
+    )
     return _end(operation, state, error_code=code, error=why)
 
 
-def _end(operation: Operation, state: Any, **changes: Any) -> Held:
+def _end(operation: Operation, state: State | Sql, **changes: Any) -> Held:
+    why = changes.get("error", "") or Sql("state")
     _release(
         operation,
+        Note(What.ENDED, operation.step, operation.attempt, why),
         state=state,
-        ended_at=Now(),
+        ended_at=NOW,
         trouble=Trouble.NONE,
         detail="",
         **changes,
     )
-    ended = Operation.objects.filter(pk=operation.pk)
-    final, successor = ended.values_list("state", "superseded_by").get()
-    operation.state = final
-    OperationEvent.objects.note(operation, What.ENDED, changes.get("error", "") or final)
-    if successor is not None:
-        promote_successors(ended)
-    if final == State.SUCCEEDED and operation.parent_id is not None:
+    if operation.superseded_by_id is not None:
+        promote_successors(Operation.objects.filter(pk=operation.pk))
+    if operation.state == State.SUCCEEDED and operation.parent_id is not None:
         # A failure leaves the parent to its own clock, or the two would spin.
         _wake_parent(operation.parent_id)
     return False
@@ -431,13 +387,13 @@ def _wake_parent(uuid: UUID) -> None:
     ring_on_commit(parent.values_list("uuid", "kind"))
 
 
-def _release(operation: Operation, **changes: Any) -> Held:
-    _write(operation, **_let_go_of_lease(), **changes)
+def _release(operation: Operation, note: Note | None = None, **changes: Any) -> Held:
+    _write(operation, note, **_let_go_of_lease(), **changes)
     return False
 
 
 def _let_go_of_lease() -> dict[str, Any]:
-    return {"lease_token": None, "leased_until": Now(), "dispatched_until": Now()}
+    return {"lease_token": None, "leased_until": NOW, "dispatched_until": NOW}
 
 
 def _deadline(operation: Operation) -> dict[str, Any]:
@@ -445,12 +401,13 @@ def _deadline(operation: Operation) -> dict[str, Any]:
     workflow = Workflow.registry.get(operation.kind)
     if operation.deadline_at is not None or workflow is None or workflow.deadline is None:
         return {}
-    return {"deadline_at": Now() + workflow.deadline}
+    return {"deadline_at": later(workflow.deadline)}
 
 
-def _write(operation: Operation, **changes: Any) -> None:
+def _write(operation: Operation, note: Note | None = None, **changes: Any) -> None:
     """Commit the transition, if the lease is still ours."""
-    held = Operation.objects.active().filter(uuid=operation.uuid, lease_token=operation.lease_token)
-    if not held.update(**{"step": operation.step, **_deadline(operation), **changes}):
+    if not lease.write(
+        operation, {"step": operation.step, **_deadline(operation), **changes}, note
+    ):
         raise LeaseLost(operation.uuid)
     tell_of(operation)

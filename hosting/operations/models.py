@@ -126,6 +126,9 @@ class Operation(models.Model):
 
     objects = OperationQuerySet.as_manager()
 
+    # By worker/lease.py
+    is_due: bool
+
     class Meta:
         ordering = ["-created_at"]
         indexes = [

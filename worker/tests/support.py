@@ -16,6 +16,7 @@ from hosting.operations.choices import ENDED
 from hosting.operations.models import Operation
 from worker import engine
 from worker.hypervisor.port import HypervisorError
+from worker.lease import Note
 from worker.workflow import Workflow
 
 Fault = Callable[[int, str], HypervisorError | None]
@@ -97,11 +98,11 @@ def killed_before_committing(step: str, monkeypatch: pytest.MonkeyPatch) -> Iter
     """The worker dies once, when `step` has acted and its outcome is about to be written."""
     real, killed = engine._write, list[str]()
 
-    def write(operation: Operation, **changes: Any) -> None:
+    def write(operation: Operation, note: Note | None = None, **changes: Any) -> None:
         if operation.step == step and not killed:
             killed.append(step)
             raise SystemExit
-        real(operation, **changes)
+        real(operation, note, **changes)
 
     with monkeypatch.context() as patch:
         patch.setattr(engine, "_write", write)

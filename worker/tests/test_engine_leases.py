@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,10 +16,11 @@ from hosting.fleet.models import Host
 from hosting.operations.choices import State
 from hosting.operations.models import Operation
 from hosting.operations.services import cancel
-from worker import engine
+from worker import engine, lease
 from worker.tests.shed import NEEDS, Shed, furnish, furnish_all
 from worker.tests.support import run_to_end, to
 from worker.tests.test_engine_outcomes import step
+from worker.workflow import Outcome
 
 
 def race(number: int, run: Callable[[], Any]) -> list[Any]:
@@ -169,13 +171,13 @@ def test_a_worker_whose_time_is_over_leaves_the_rest_to_the_next_ring(
 def test_a_worker_goes_no_further_when_its_lease_was_taken_between_two_steps(
     operation: Operation, shed: Shed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = engine._reread
+    real = engine._is_at_hand
 
-    def taken_over(held: Operation, before: str) -> Operation | None:
+    def taken_over(held: Operation, before: str) -> bool:
         Operation.objects.update(lease_token=None)
         return real(held, before)
 
-    monkeypatch.setattr(engine, "_reread", taken_over)
+    monkeypatch.setattr(engine, "_is_at_hand", taken_over)
     assert engine.advance(operation.uuid, to(shed)) == 1
     assert shed.made == 0
     assert furnish.kind == operation.kind
@@ -189,20 +191,24 @@ def test_a_pools_certificates_are_not_read_with_each_step(operation: Operation) 
 
 
 @pytest.mark.django_db
-def test_from_one_remote_step_to_the_next_only_the_operation_is_read(
+def test_from_one_remote_step_to_the_next_nothing_is_read_but_what_came_with_the_commit(
     operation: Operation, shed: Shed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    real = engine._refreshed
+    real, build = lease.read_subject, furnish.steps["build"]
 
-    def cancelled_meanwhile(held: Operation) -> Operation | None:
+    def reading(held: Operation) -> bool:
         read.append(held.step)
-        cancel(held, requested_by="t")
         return real(held)
 
-    monkeypatch.setattr(engine, "_refreshed", cancelled_meanwhile)
+    def cancelled_meanwhile(*arguments: Any) -> Outcome:
+        cancel(operation, requested_by="t")
+        return build.run(*arguments)
+
+    monkeypatch.setattr(lease, "read_subject", reading)
+    monkeypatch.setitem(furnish.steps, "build", replace(build, run=cancelled_meanwhile))
     engine.advance(operation.uuid, to(shed))
     operation.refresh_from_db()
-    assert read == ["light", "clear"]
+    assert read == ["", "build", "give_back"]
     assert operation.state == State.CANCELLED  # so what others wrote of it was read
     assert not shed.lamps
