@@ -168,6 +168,9 @@ def _run(
         outcome = step.run(subject, operation.facts, connect(workflow.pool_of(subject)))
     except HypervisorError as error:
         return _answer(operation, workflow, step, error, keep=keep)
+    if isinstance(outcome, Next):
+        # One statement, which is a transaction by itself.
+        return _commit(operation, workflow, outcome, keep=keep)
     with transaction.atomic():
         return _commit(operation, workflow, outcome, keep=keep)
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from django.db.models import Count
+from django.db.models import Count, Exists, OuterRef
 from django.utils import timezone
 
 from hosting.catalog.models import GoldenDisk
@@ -17,7 +17,7 @@ from hosting.compute.models import Instance
 from hosting.fleet.choices import HostState
 from hosting.fleet.models import Host
 from hosting.networks.models import Segment
-from hosting.warm.models import Blank
+from hosting.warm.models import Blank, BlankQuerySet
 from worker.blanks import facts_of
 from worker.nics import Nic, take_nic
 from worker.placement import (
@@ -89,13 +89,14 @@ def _take_host(instance: Instance, facts: Facts) -> Wait | Spawn[Blank] | _Place
     asked = replace(request_of(instance, shunned=shunned_in(facts)), srs=_HERE)
     # What is in a pool may have a VM there already, and must not get another.
     may_be_warm = is_new and instance.pool_id is None
-    warm = _warm_hosts(instance, disks) if may_be_warm else frozenset()
+    warm = _fitting_blanks(instance) if may_be_warm else Blank.objects.none()
     srs = {disk.sr_uuid for disk in disks.values()}
     hosts = hosts_as_seen(list(disks), [instance.container.tenant_id], srs=srs, warm=warm)
     answer = choose(asked, hosts)
     if isinstance(answer, NoPlace):
         return _wait_for_room(asked, hosts, answer)
-    blank = Blank.objects.all().take(instance, answer.host) if answer.host in warm else None
+    is_warm = any(host.is_warm for host in hosts if host.uuid == answer.host)
+    blank = Blank.objects.all().take(instance, answer.host) if is_warm else None
     if blank is None and not Instance.objects.all().take_host(
         instance, answer.host, asked.memory_bytes
     ):
@@ -191,11 +192,11 @@ def hosts_as_seen(
     tenants: Collection[UUID],
     *,
     srs: Collection[UUID] = (),
-    warm: Collection[UUID] = (),
+    warm: BlankQuerySet | None = None,
 ) -> list[HostView]:
     """The hosts of these pools as they are now, with how many instances of these tenants each has.
 
-    Of storage only this is told: which of them reach one of `srs`.
+    Of storage only this is told: which of them reach one of `srs`; of blanks: which of them have one of `warm`.
     """
     neighbours: defaultdict[UUID, dict[str, int]] = defaultdict(dict)
     there = Instance.objects.all().living().exclude(host=None).filter(container__tenant__in=tenants)
@@ -203,7 +204,10 @@ def hosts_as_seen(
     for host, tenant, count in counted.order_by():
         assert host is not None
         neighbours[host][str(tenant)] = count
+    blanks = Blank.objects.none() if warm is None else warm.order_by()
     hosts = Host.objects.all().present().filter(pool__in=list(pools)).with_reach(list(srs))
+    warmth = {"is_warm": Exists(blanks.filter(host=OuterRef("pk")))}
+    hosts = hosts.annotate(**warmth)
     return [
         HostView(
             uuid=host.pk,
@@ -213,7 +217,7 @@ def hosts_as_seen(
             cpu_count=host.cpu_count,
             srs=_HERE if host.is_reaching else frozenset(),
             neighbours=neighbours[host.pk],
-            is_warm=host.pk in warm,
+            is_warm=host.is_warm,
         )
         for host in hosts.only(*_SEEN)
     ]
@@ -233,11 +237,9 @@ _SEEN = (
 _HERE = frozenset({UUID(int=0)})
 
 
-def _warm_hosts(instance: Instance, pools: Collection[UUID]) -> frozenset[UUID]:
-    """Those that have a blank ready which is just as large."""
-    ready = Blank.objects.all().ready().filter(pool__in=list(pools))
-    fitting = ready.of_size(instance.vcpus, instance.memory_bytes)
-    return frozenset(fitting.order_by().values_list("host_id", flat=True))
+def _fitting_blanks(instance: Instance) -> BlankQuerySet:
+    """Those that are ready and just as large."""
+    return Blank.objects.all().ready().of_size(instance.vcpus, instance.memory_bytes)
 
 
 def _golden_disks(instance: Instance) -> dict[UUID, GoldenDisk]:

@@ -287,6 +287,8 @@ class Host(models.Model):
 
     # By with_reach()
     is_reaching: bool
+    # By hosts_as_seen()
+    is_warm: bool
 
     class Meta:
         ordering = ["name"]

@@ -65,16 +65,24 @@ class Disks:
 
     def ensure_vdis(self, specs: Sequence[VdiSpec | CloneSpec]) -> tuple[VdiRecord, ...]:
         """What one of them fails with is raised when the others are done: none is left half-made."""
-        found = [self._find(spec) for spec in specs]
-        missing = [n for n, disk in enumerate(found) if disk is None]
-        # Filling takes longest: what is to be filled is made first, and filled meanwhile.
-        missing.sort(key=lambda n: not _content(specs[n]))
-        begun = {n: self._begin(specs[n]) for n in missing}
-        there = ((n, disk) for n, disk in enumerate(found) if disk is not None)
+        # Filling takes longest: what is to be filled comes first, and is filled meanwhile.
+        order = sorted(range(len(specs)), key=lambda n: not _content(specs[n]))
+        there: dict[int, tuple[str, Raw]] = {}
+        begun: dict[int, TaskHandle | Exception] = {}
+        for n in order:
+            try:
+                disk = self._find(specs[n])
+            except (HypervisorError, UntranslatedFailure) as error:
+                begun[n] = error
+                continue
+            if disk is None:
+                begun[n] = self._begin(specs[n])
+            else:
+                there[n] = disk
         made: dict[int, VdiRecord] = {}
         uploads: list[Upload] = []
         failed: list[Exception] = []
-        for n, got in chain(there, self._as_made(begun)):
+        for n, got in chain(there.items(), self._as_made(begun)):
             with _noting(failed):
                 ref, raw = self._looked_at(specs[n], got)
                 if content := _content(specs[n]):
