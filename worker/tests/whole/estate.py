@@ -7,7 +7,7 @@ nothing is due. The lab's clock runs fifty times as fast.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -94,6 +94,14 @@ class Estate:
         """As the follower would at its next word from the pool."""
         Pool.objects.update(followed_until=Now())
         Follower(self.pool.pk, lambda pool: self.connections.of(pool).watcher()).once()
+
+    def mirror_until(self, seen: Callable[[], bool]) -> None:
+        """A guest tells of itself when it likes, which may be after its drivers are seen."""
+        end = time.monotonic() + PATIENCE
+        self.mirror()
+        while not seen():
+            assert time.monotonic() < end, "the pool never said so"
+            self.mirror()
 
     def step(self) -> None:
         """All that is active does one round, whatever it waits for."""

@@ -55,8 +55,9 @@ def test_a_container_has_the_address_that_the_ledger_says(wired: Estate) -> None
     instance = wired.running(wired.imported())
     segment = assert_on_its_network(wired, instance)
     assert (segment.device, segment.tag) == ("eth1", 100)
-    wired.mirror()
-    vm = VirtualMachine.objects.get(instance_uuid=instance.pk)
+    mirrored = VirtualMachine.objects.filter(instance_uuid=instance.pk)
+    wired.mirror_until(lambda: mirrored.filter(guest_networks__has_key="0/ip").exists())
+    vm = mirrored.get()
     assert vm.guest_networks["0/ip"] == Instance.objects.get(pk=instance.pk).ip
     assert Vif.objects.get(vm=vm).mac == Instance.objects.get(pk=instance.pk).mac
 
