@@ -62,7 +62,7 @@ def test_a_new_instance_is_started_with_few_queries(
 ) -> None:
     arrived(world)
     operation = provision(world)
-    with django_assert_max_num_queries(29):
+    with django_assert_max_num_queries(19):
         engine.advance(operation.uuid, to(world.pool))
     operation.refresh_from_db()
     assert operation.step == "await_running"
