@@ -41,7 +41,7 @@ say resolv cat /etc/resolv.conf
 say nofile sh -c 'ulimit -Sn; ulimit -Hn'
 say core sh -c 'ulimit -Sc; ulimit -Hc'
 say stdin wc -c
-say fds sh -c 'ls /proc/$$/fd | tr "\n" " "'
+say fds sh -c 'ls /proc/$$/fd; true'
 say dev sh -c 'cd /dev; for f in null zero full random urandom tty; do test -c $f && printf "%s " $f; done'
 say dev_all ls /dev
 say dev_links sh -c 'for f in fd stdin stdout stderr; do readlink /dev/$f; done'
@@ -128,7 +128,7 @@ FOUND = {
     "nofile": "2048|4096",
     "core": "0|0",
     "stdin": "0",
-    "fds": "0 1 2 ",
+    "fds": "0|1|2",
     "dev": "null zero full random urandom tty ",
     "dev_all": "core|fd|full|mqueue|null|ptmx|pts|random|shm|stderr|stdin|stdout|tty|urandom|zero",
     "dev_links": "/proc/self/fd|/proc/self/fd/0|/proc/self/fd/1|/proc/self/fd/2",
