@@ -8,18 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from django.db.models import Count, Max, Q
+from django.db.models import Count, Exists, Max, OuterRef, Q
 from django.db.models.functions import Now
 
 from hosting.alarms.choices import Severity
 from hosting.alarms.services import Wanted, let_stand
 from hosting.fleet.models import Pool
-from hosting.operations.choices import Trouble, What
+from hosting.operations.choices import State, Trouble, What
 from hosting.operations.models import Operation, OperationEvent
+from hosting.warm.models import WarmPolicy
 
 # A worker that dies leaves no word; so many begun steps without an end are one.
 _DEATHS = 3
 _UNFOLLOWED = timedelta(minutes=1)
+# Blanks that could not be made, one after the other: each took its patience of minutes.
+_COLD = 3
 
 
 def raise_and_close_alarms() -> None:
@@ -92,6 +95,22 @@ def _unfollowed() -> Iterator[Wanted]:
         )
 
 
+def _cold() -> Iterator[Wanted]:
+    """Pools that are to keep blanks, of which the last few could not be made: containers start cold."""
+    made = Operation.objects.filter(kind="blank.prepare", state__in=[State.SUCCEEDED, State.FAILED])
+    for pool in Pool.objects.filter(Exists(WarmPolicy.objects.filter(pool=OuterRef("pk")))):
+        # A host that is full is no trouble: blanks make room for whoever needs it.
+        last = made.filter(blank__pool=pool).exclude(error_code="no_room").order_by("-created_at")
+        ends = list(last.values_list("state", "error")[:_COLD])
+        if len(ends) == _COLD and all(state == State.FAILED for state, _ in ends):
+            yield Wanted(
+                f"blanks-failing:{pool.uuid}",
+                Severity.WARNING,
+                f"No blank can be made in pool {pool.name}",
+                f"Its containers start cold. The last one: {ends[0][1]}",
+            )
+
+
 def _last_line(event: OperationEvent | None) -> str:
     return event.private.strip().rpartition("\n")[2] if event is not None else ""
 
@@ -102,4 +121,5 @@ _FINDERS = {
     "operation-stuck": _stuck,
     "step-kills-workers": _dying,
     "pool-unfollowed": _unfollowed,
+    "blanks-failing": _cold,
 }

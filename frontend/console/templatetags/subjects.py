@@ -48,6 +48,7 @@ _KINDS = {
     "pool-unreachable": "pool",
     "strangers-in-pool": "pool",
     "follower-broken": "pool",
+    "blanks-failing": "pool",
     "operation-late": "operation",
     "operation-stuck": "operation",
     "step-kills-workers": "operation",

@@ -10,11 +10,14 @@ from django.db.models.functions import Now
 
 from hosting.alarms.models import Alarm
 from hosting.alarms.services import open_alarm
-from hosting.fleet.models import Pool
+from hosting.compute.tests.makers import MIB
+from hosting.fleet.models import Host, Pool
 from hosting.fleet.tests.makers import make_host
 from hosting.operations.attention import raise_and_close_alarms
 from hosting.operations.choices import State, Trouble, What
 from hosting.operations.models import Operation, OperationEvent
+from hosting.warm.models import WarmPolicy
+from hosting.warm.tests.makers import make_blank
 
 pytestmark = pytest.mark.django_db
 
@@ -98,3 +101,51 @@ def test_a_pool_that_nobody_follows_is_an_alarm_after_a_minute(operation: Operat
 def test_alarms_of_others_are_left_alone(operation: Operation) -> None:
     open_alarm("pool-unreachable:x", title="Pool x does not answer")
     assert standing() == ["pool-unreachable:x"]
+
+
+# ------------------------------------------------------------------------------------------------ blanks
+
+
+def end_of_a_blank(host: Host, state: State, code: str = "", error: str = "") -> None:
+    Operation.objects.create(
+        kind="blank.prepare",
+        blank=make_blank(host),
+        state=state,
+        ended_at=Now(),
+        error_code=code,
+        error=error,
+    )
+
+
+@pytest.fixture
+def warm_host() -> Host:
+    host = make_host(memory_capacity_bytes=2**40)
+    Pool.objects.update(followed_until=Now() + timedelta(hours=1))
+    WarmPolicy.objects.create(pool=host.pool, vcpus=1, memory_bytes=256 * MIB, count=1)
+    return host
+
+
+def test_a_pool_whose_blanks_all_fail_opens_one_until_one_is_made(warm_host: Host) -> None:
+    end_of_a_blank(warm_host, State.SUCCEEDED)
+    for _ in range(2):
+        end_of_a_blank(warm_host, State.FAILED, "not_ready", "Its guest ended.")
+    assert standing() == []
+    end_of_a_blank(warm_host, State.FAILED, "not_ready", "Its guest ended.")
+    assert standing() == [f"blanks-failing:{warm_host.pool_id}"]
+    assert Alarm.objects.get().detail == "Its containers start cold. The last one: Its guest ended."
+    end_of_a_blank(warm_host, State.SUCCEEDED)
+    assert standing() == []
+
+
+def test_blanks_that_found_no_room_or_were_called_off_are_no_trouble(warm_host: Host) -> None:
+    for _ in range(3):
+        end_of_a_blank(warm_host, State.FAILED, "no_room")
+        end_of_a_blank(warm_host, State.CANCELLED, "cancelled")
+    assert standing() == []
+
+
+def test_nobody_is_told_of_a_pool_that_is_to_have_none_any_more(warm_host: Host) -> None:
+    for _ in range(3):
+        end_of_a_blank(warm_host, State.FAILED, "not_ready")
+    WarmPolicy.objects.all().delete()
+    assert standing() == []
