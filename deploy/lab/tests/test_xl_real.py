@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.alone, pytest.mark.timeout(900)]
 
 LIMIT = 240.0
 """Seconds: a machine that emulates Xen beside other work is slow."""
+PATIENCE = 30.0
 
 
 @pytest.fixture
@@ -62,8 +63,16 @@ class Console:
             self.seen += part
         self.seen = self.seen.partition(text)[2]
 
-    def type(self, line: bytes) -> None:
-        self._socket.sendall(line + b"\n")
+    def type(self, line: bytes, *, until: Callable[[], Any]) -> None:
+        """… and again when nothing comes of it: what is typed while a domain arrives may be lost."""
+        deadline, patience = time.monotonic() + LIMIT, 0.0
+        while not until():
+            now = time.monotonic()
+            assert now < deadline, f"nothing came of {line!r}"
+            if now > patience:
+                self._socket.sendall(line + b"\n")
+                patience = now + PATIENCE
+            time.sleep(0.2)
 
 
 def until(condition: Callable[[], Any]) -> None:
@@ -91,23 +100,20 @@ def test_a_guest_lives_moves_sleeps_and_loses_its_host(vms: Vms) -> None:
     with Console(vms, vm) as console:
         console.until(b"GUEST-DISK from the lab----")
         console.until(b"GUEST-UP")
-        console.type(b"write")
-        until(wrote)
+        console.type(b"write", until=wrote)
     until(lambda: vms.api.VM.get_xenstore_data(vm).get("vm-data/up") == "yes")
     until(lambda: vms.api.VM_guest_metrics.get_other(vms.api.VM.get_guest_metrics(vm)))
     vms.api.VM.pool_migrate(vm, vms.hosts["h2"], {"live": "true"})
     assert vms.where(vm) == "h2"
     with Console(vms, vm) as console:
-        console.type(b"write")
-        until(wrote)
+        console.type(b"write", until=wrote)
     assert vms.lab.do(lambda lab: sorted(lab.storage.attachments.writers(uuid))) == ["h2"]
 
     vms.api.VM.suspend(vm)
     assert vms.state(vm) == "Suspended"
     vms.api.VM.resume_on(vm, vms.hosts["h1"], False, False)
     with Console(vms, vm) as console:
-        console.type(b"write")
-        until(wrote)
+        console.type(b"write", until=wrote)
     until(lambda: vms.api.VM.get_data_sources(vm))
 
     vms.lab.wait(_cut(vms, "h2"), LIMIT)
@@ -115,8 +121,7 @@ def test_a_guest_lives_moves_sleeps_and_loses_its_host(vms: Vms) -> None:
     vms.api.VM.pause(vm)
     vms.api.VM.unpause(vm)
     with Console(vms, vm) as console:
-        console.type(b"off")
-        until(lambda: vms.state(vm) == "Halted")
+        console.type(b"off", until=lambda: vms.state(vm) == "Halted")
     # What its record says of a host without power is what it was before.
     until(lambda: vms.lab.do(lambda lab: lab.machine("h2").toolstack))
     assert vms.lab.do(lambda lab: lab.detector.violations) == []
