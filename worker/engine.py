@@ -135,9 +135,10 @@ def run_step(operation: Operation, connect: Connect, *, keep: bool) -> Held:
 
     `keep`: when the next step can follow at once, hold on to the lease.
     """
+    at, token = operation.step, operation.lease_token
     try:
         workflow = Workflow.registry[operation.kind]
-        operation.step = operation.step or workflow.first
+        at = operation.step = operation.step or workflow.first
         step = workflow.steps[operation.step]
         if _must_let_go(operation, workflow, step):
             return _let_go(operation, workflow, keep=keep)
@@ -145,9 +146,11 @@ def run_step(operation: Operation, connect: Connect, *, keep: bool) -> Held:
     except LeaseLost:
         raise
     except OperationalError as error:
-        # A deadlock, a time limit or a restart of the database: nothing of this step was committed.
+        # A deadlock, a time limit or a restart of the database.
+        operation.step, operation.lease_token = at, token
         return _retry(operation, Trouble.BUSY, "The database was busy.", private=repr(error))
     except Exception as error:
+        operation.step, operation.lease_token = at, token
         log.exception("step_broken", operation=str(operation.uuid), step=operation.step)
         return _retry(
             operation,
@@ -233,7 +236,9 @@ def _retry(operation: Operation, trouble: Trouble, why: str, *, private: str) ->
     if (operation.trouble, operation.detail) != (trouble, why) or operation.attempt % 10 == 0:
         OperationEvent.objects.note(operation, What.RETRYING, why, private=private)
     pause = LONGEST_BACKOFF if trouble in _FOR_A_PERSON else backoff(operation.attempt)
-    return _release(operation, run_at=later(pause), trouble=trouble, detail=why)
+    # Where the row is now: a commit that failed left it at this step, one whose answer was lost did not.
+    step = Sql("CASE WHEN step = '' THEN %s ELSE step END", (operation.step,))
+    return _release(operation, step=step, run_at=later(pause), trouble=trouble, detail=why)
 
 
 _FOR_A_PERSON = frozenset({Trouble.BUG, Trouble.STUCK})

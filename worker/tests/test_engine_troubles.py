@@ -10,6 +10,7 @@ from django.db import OperationalError, transaction
 from hosting.fleet.models import Host
 from hosting.operations.choices import State, Trouble
 from hosting.operations.models import Operation
+from hosting.operations.notices import tell_of
 from worker import engine
 from worker.hypervisor.port import (
     Busy,
@@ -21,7 +22,7 @@ from worker.hypervisor.port import (
     UntranslatedFailure,
 )
 from worker.tests.shed import NEEDS, Shed, furnish
-from worker.tests.support import Faulty, let_time_pass, run_to_end
+from worker.tests.support import Faulty, let_time_pass, run_to_end, to
 from worker.tests.test_engine_outcomes import seconds_away, step
 from worker.workflow import Outcome, Step
 
@@ -239,3 +240,22 @@ def test_what_the_hypervisor_itself_said_is_for_operators(built: Operation) -> N
     told = built.events.get(what="retrying")
     assert "OpaqueRef" not in told.message
     assert "OTHER_OPERATION_IN_PROGRESS" in told.private
+
+
+def test_a_step_whose_commit_fails_is_done_again_and_not_passed_over(
+    operation: Operation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed = engine.claim(operation.uuid)
+    assert claimed is not None
+    failures = [OperationalError("the server went away")]
+
+    def tell(of: Operation) -> None:
+        if failures:
+            raise failures.pop()
+        tell_of(of)
+
+    monkeypatch.setattr(engine, "tell_of", tell)
+    assert engine.run_step(claimed, to(None), keep=True) is False
+    operation.refresh_from_db()
+    assert (operation.step, operation.facts) == ("reserve", {})
+    assert operation.trouble == Trouble.BUSY
