@@ -89,7 +89,7 @@ def _take_host(instance: Instance, facts: Facts) -> Wait | Spawn[Blank] | _Place
     asked = replace(request_of(instance, shunned=shunned_in(facts)), srs=_HERE)
     # What is in a pool may have a VM there already, and must not get another.
     may_be_warm = is_new and instance.pool_id is None
-    warm = _fitting_blanks(instance) if may_be_warm else Blank.objects.none()
+    warm = _fitting_blanks(instance) if may_be_warm else None
     srs = {disk.sr_uuid for disk in disks.values()}
     hosts = hosts_as_seen(list(disks), [instance.container.tenant_id], srs=srs, warm=warm)
     answer = choose(asked, hosts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 import XenAPI
@@ -398,6 +399,21 @@ def test_vms_of_a_member_that_came_back_alone_are_halted_when_the_coordinator_is
     again.session("close")()
 
 
+@contextmanager
+def taken_over(vms: Vms, seconds: float) -> Iterator[Vms]:
+    """h2 becomes the coordinator and has so long to settle: the pool as it says."""
+    local = XenAPI.Session(vms.lab.urls[1])
+    local.slave_local_login_with_password(vms.lab.username, vms.lab.password)
+    local.xenapi.pool.emergency_transition_to_master()
+    after(vms, seconds)
+    again = Vms(vms.lab)
+    try:
+        yield again
+    finally:
+        for session in (local, again.session):
+            session("close")()
+
+
 def test_a_recovered_member_tells_what_it_does_not_run(vms: Vms) -> None:
     vm = running(vms, "h3")
     vms.api.pool.sync_database()
@@ -405,17 +421,11 @@ def test_a_recovered_member_tells_what_it_does_not_run(vms: Vms) -> None:
     on_the_lab(vms, lambda lab: lab.machine("h3").power_off())
     on_the_lab(vms, lambda lab: lab.machine("h3").power_on())
     after(vms, 200)
-    local = XenAPI.Session(vms.lab.urls[1])
-    local.slave_local_login_with_password(vms.lab.username, vms.lab.password)
-    local.xenapi.pool.emergency_transition_to_master()
-    after(vms, 30)
-    again = Vms(vms.lab)
-    assert again.state(vm) == "Running"
-    again.api.pool.recover_slaves()
-    after(vms, 10)
-    assert again.state(vm) == "Halted"
-    for session in (local, again.session):
-        session("close")()
+    with taken_over(vms, 30) as again:
+        assert again.state(vm) == "Running"
+        again.api.pool.recover_slaves()
+        after(vms, 10)
+        assert again.state(vm) == "Halted"
 
 
 def test_a_member_that_takes_over_tells_what_left_it_after_its_copy_was_made(vms: Vms) -> None:
@@ -424,18 +434,12 @@ def test_a_member_that_takes_over_tells_what_left_it_after_its_copy_was_made(vms
     finished(vms, "VM.pool_migrate", left, vms.hosts["h1"], {})
     finished(vms, "VM.pool_migrate", came, vms.hosts["h2"], {})
     on_the_lab(vms, lambda lab: lab.coordinator.power_off())
-    local = XenAPI.Session(vms.lab.urls[1])
-    local.slave_local_login_with_password(vms.lab.username, vms.lab.password)
-    local.xenapi.pool.emergency_transition_to_master()
-    after(vms, 60)
-    again = Vms(vms.lab)
-    assert again.state(left) == "Halted"
-    assert again.state(came) == "Running"
-    assert again.api.VM.get_resident_on(came) == vms.hosts["h2"]
-    finished(again, "VM.start_on", left, vms.hosts["h2"], False, False)
-    assert vms.lab.do(inconsistencies) == []
-    for session in (local, again.session):
-        session("close")()
+    with taken_over(vms, 60) as again:
+        assert again.state(left) == "Halted"
+        assert again.state(came) == "Running"
+        assert again.api.VM.get_resident_on(came) == vms.hosts["h2"]
+        finished(again, "VM.start_on", left, vms.hosts["h2"], False, False)
+        assert vms.lab.do(inconsistencies) == []
 
 
 def test_a_member_that_takes_over_goes_on_with_no_domain_that_it_was_building(vms: Vms) -> None:
@@ -444,18 +448,12 @@ def test_a_member_that_takes_over_goes_on_with_no_domain_that_it_was_building(vm
     asked(vms, "VM.start_on", vm, vms.hosts["h2"], False, False)
     after(vms, 7)
     on_the_lab(vms, lambda lab: lab.coordinator.power_off())
-    local = XenAPI.Session(vms.lab.urls[1])
-    local.slave_local_login_with_password(vms.lab.username, vms.lab.password)
-    local.xenapi.pool.emergency_transition_to_master()
-    after(vms, 200)
-    again = Vms(vms.lab)
-    assert (again.state(vm), machines_running(again, vm)) == ("Halted", [])
-    again.api.pool.recover_slaves()
-    after(vms, 60)
-    finished(again, "VM.start_on", vm, vms.hosts["h3"], False, False)
-    assert vms.lab.do(inconsistencies) == []
-    for session in (local, again.session):
-        session("close")()
+    with taken_over(vms, 200) as again:
+        assert (again.state(vm), machines_running(again, vm)) == ("Halted", [])
+        again.api.pool.recover_slaves()
+        after(vms, 60)
+        finished(again, "VM.start_on", vm, vms.hosts["h3"], False, False)
+        assert vms.lab.do(inconsistencies) == []
 
 
 # --- high availability
