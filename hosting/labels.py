@@ -11,7 +11,8 @@ PREFIX = "hosting:"
 
 # other_config keys. Values are UUIDs in text unless said otherwise.
 INSTANCE = f"{PREFIX}instance"  # VM, VDI, VIF: the Instance it serves
-BLANK = f"{PREFIX}blank"  # VM: the Blank that it is, until an instance takes it
+BLANK = f"{PREFIX}blank"  # VM, VDI: the Blank that it is or serves, until an instance takes it
+PARKING = f"{PREFIX}parking"  # network: the host whose blanks have their interfaces on it
 TENANT = f"{PREFIX}tenant"  # VM, VDI, network: whose it is
 SEGMENT = f"{PREFIX}segment"  # network: the Segment that it is
 VDI = f"{PREFIX}vdi"  # VDI: its own XAPI uuid; another one marks an unfinished clone
@@ -37,6 +38,16 @@ def instance_name(uuid: UUID) -> str:
 def blank_name(uuid: UUID) -> str:
     """The name_label of a Blank's VM, until it is an instance's."""
     return f"blank-{uuid}"
+
+
+def blank_disk_name(uuid: UUID) -> str:
+    """The name_label of a Blank's scratch disk, until it is an instance's."""
+    return f"{blank_name(uuid)}-scratch"
+
+
+def parking_name(host: UUID) -> str:
+    """The name_label of the network that a host's blanks have their interfaces on: no cable leaves it."""
+    return f"parking-{host}"
 
 
 def volume_name(uuid: UUID) -> str:

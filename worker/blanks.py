@@ -1,7 +1,8 @@
 """What workflows do to blanks and with them, each "find, else do".
 
-A blank boots as VMs of its pool do, with one word more for its kernel, and has no device. Its guest says that it
-waits for them, and then it is paused. XAPI plugs devices into VMs that run and into no others (xapi_vbd_helpers.ml,
+A blank boots as VMs of its pool do, with one word more for its kernel. It has what no tenant's is: an empty scratch
+disk, on which its guest makes a file system, and an interface on a network that leads nowhere. Its guest says that it
+waits for the rest, and then it is paused. XAPI plugs devices into VMs that run and into no others (xapi_vbd_helpers.ml,
 xapi_vif_helpers.ml), so an instance that takes it lets it go on first. The root disk, which the guest waits for, is
 plugged last: until then nothing of anybody's can run in it.
 """
@@ -26,6 +27,7 @@ from worker.hypervisor.port import (
     Refused,
     UntranslatedFailure,
     VbdSpec,
+    VdiSpec,
     VmRecord,
     VmSpec,
 )
@@ -35,7 +37,7 @@ ARGUMENT = "bulkhead.blank"
 SAYS = "blank"
 """The key below vm-data/ that its guest sets to "1" when it waits."""
 
-_FIRST, _LAST = ("config", "scratch"), "root"
+_FIRST, _LAST = "config", "root"
 
 
 class NotWarm(Exception):
@@ -43,11 +45,13 @@ class NotWarm(Exception):
 
 
 BlankFacts: TypeAlias = Mapping[str, Any]
-"""What steps must know of the one that was taken: `uuid`, and `vm` as XAPI names it."""
+"""What steps must know of the one that was taken: `uuid`, and `vm` and scratch `disk` as XAPI names them."""
 
 
 def facts_of(blank: Blank | None) -> BlankFacts | None:
-    return None if blank is None else {"uuid": str(blank.pk), "vm": str(blank.vm_uuid)}
+    if blank is None:
+        return None
+    return {"uuid": str(blank.pk), "vm": str(blank.vm_uuid), "disk": str(blank.disk_uuid)}
 
 
 def boot_of(blank: Blank) -> BootDirect:
@@ -58,8 +62,19 @@ def boot_of(blank: Blank) -> BootDirect:
     return replace(boot, args=f"{boot.args} {ARGUMENT}".strip())
 
 
-def build_vm(hypervisor: Hypervisor, blank: Blank) -> VmRecord:
-    return hypervisor.ensure_vm(
+def build_disk(hypervisor: Hypervisor, blank: Blank) -> UUID:
+    """Its scratch disk."""
+    sr, marker = blank.sr_uuid, {labels.BLANK: str(blank.pk)}
+    if sr is None:
+        raise Refused("no_default_sr")
+    spec = VdiSpec(labels.blank_disk_name(blank.pk), marker, sr, blank.disk_bytes)
+    (made,) = hypervisor.ensure_vdis([spec])
+    return made.uuid
+
+
+def build_vm(hypervisor: Hypervisor, blank: Blank, disk: UUID) -> VmRecord:
+    """Its VM, with its disk on it, and its interface where instances of its pool have one."""
+    vm = hypervisor.ensure_vm(
         VmSpec(
             name=labels.blank_name(blank.pk),
             marker={labels.BLANK: str(blank.pk)},
@@ -68,6 +83,10 @@ def build_vm(hypervisor: Hypervisor, blank: Blank) -> VmRecord:
             boot=boot_of(blank),
         )
     )
+    hypervisor.ensure_vbd(VbdSpec(vm.uuid, disk, machines.ROLES["scratch"]))
+    if blank.mac:
+        nics.park_nic(hypervisor, vm.uuid, blank.host_id, blank.mac)
+    return vm
 
 
 def waits(vm: VmRecord) -> bool:
@@ -77,26 +96,34 @@ def waits(vm: VmRecord) -> bool:
 
 
 def unmake(hypervisor: Hypervisor, blank: Blank) -> None:
-    """No VM of it is left, running or not."""
+    """Nothing of it is left, running or not, by whatever name it goes: one that was given up may have been renamed."""
+    if blank.vm_uuid is not None and blank.disk_uuid is not None:
+        _destroy(hypervisor, blank.vm_uuid, blank.disk_uuid)
     machines.unmake_named(hypervisor, labels.blank_name(blank.pk))
+    machines.unmake_disk_named(hypervisor, labels.blank_disk_name(blank.pk))
 
 
 def unmake_taken(hypervisor: Hypervisor, facts: Facts) -> None:
-    """The VM of the blank that was taken, by whatever name it goes; there may have been none."""
+    """The blank that was taken, by whatever name it goes; there may have been none."""
     blank = facts.get("blank")
     if blank is not None:
-        hypervisor.destroy_vm(UUID(blank["vm"]))
+        _destroy(hypervisor, UUID(blank["vm"]), UUID(blank["disk"]))
+
+
+def _destroy(hypervisor: Hypervisor, vm: UUID, disk: UUID) -> None:
+    hypervisor.destroy_vm(vm)
+    hypervisor.destroy_vdi(disk)
 
 
 def wake(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> bool:
-    """The blank of `facts` becomes the instance's VM, with its devices, and runs.
+    """The blank of `facts` becomes the instance's VM, with all its devices, and runs.
 
     False: it has ended since an earlier attempt let it go on, so it may have run: it must not be run again. Raises
     NotWarm; nics.NetworkLost; and what the pool says when it cannot be known yet whether anything runs in it.
     """
-    uuid = UUID(facts["blank"]["vm"])
+    uuid, disk = UUID(facts["blank"]["vm"]), UUID(facts["blank"]["disk"])
     try:
-        before = _adopt(hypervisor, instance, uuid)
+        before = _adopt(hypervisor, instance, uuid, disk)
     except (Gone, Busy, Refused, NoRoom, UntranslatedFailure) as no:
         raise NotWarm from no
     if before.power_state == "Halted" and before.name == machines.name_of(instance):
@@ -113,17 +140,17 @@ def wake(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> bool:
     return True
 
 
-def _adopt(hypervisor: Hypervisor, instance: Instance, vm: UUID) -> VmRecord:
+def _adopt(hypervisor: Hypervisor, instance: Instance, vm: UUID, disk: UUID) -> VmRecord:
     boot = machines.boot_of(instance.pool)
     if not isinstance(boot, BootDirect):
         raise Refused("boots_from_disk")
     name, marker = machines.name_of(instance), machines.marker_of(instance)
+    hypervisor.adopt_vdi(disk, name=labels.disk_name(instance.pk, "scratch"), marker=marker)
     return hypervisor.adopt_vm(vm, name=name, marker=marker, boot=boot)
 
 
 def _plug_devices(hypervisor: Hypervisor, vm: UUID, facts: Facts) -> None:
-    for role in _FIRST:
-        _plug_disk(hypervisor, vm, role, facts)
+    _plug_disk(hypervisor, vm, _FIRST, facts)
     if "nic" in facts:
         nics.build_nic(hypervisor, vm, facts["nic"], plug=True)
     _plug_disk(hypervisor, vm, _LAST, facts)

@@ -82,7 +82,10 @@ def may_run_unseen(instance: Instance, facts: Facts) -> bool:
 
 
 def build_disks(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> dict[str, str]:
-    """Its three disks, from the golden disk and on the SR that `facts` names. Role → VDI."""
+    """Its three disks, from the golden disk and on the SR that `facts` names. Role → VDI.
+
+    The scratch disk of a blank that it takes is that blank's.
+    """
     marker, sr = marker_of(instance), UUID(facts["sr"])
     _claim_again(hypervisor, instance)
 
@@ -90,15 +93,18 @@ def build_disks(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> dic
         return labels.disk_name(instance.pk, role)
 
     config = config_of(instance, facts.get("nic"))
-    specs = (
-        CloneSpec(named("root"), marker, UUID(facts["golden"])),
-        VdiSpec(named("config"), marker, sr, CONFIG_BYTES, content=config),
-        VdiSpec(named("scratch"), marker, sr, instance.disk_bytes),
-    )
+    specs: dict[str, CloneSpec | VdiSpec] = {
+        "root": CloneSpec(named("root"), marker, UUID(facts["golden"])),
+        "config": VdiSpec(named("config"), marker, sr, CONFIG_BYTES, content=config),
+    }
+    blank = facts.get("blank")
+    there = {} if blank is None else {"scratch": blank["disk"]}
+    if not there:
+        specs["scratch"] = VdiSpec(named("scratch"), marker, sr, instance.disk_bytes)
     failures = 0
     while True:
         try:
-            made = hypervisor.ensure_vdis(specs)
+            made = hypervisor.ensure_vdis(tuple(specs.values()))
         except Refused as no:
             failures += 1
             if no.reason != IMPORT_FAILED or failures == TRIES:
@@ -106,7 +112,8 @@ def build_disks(hypervisor: Hypervisor, instance: Instance, facts: Facts) -> dic
             # After a failed upload another disk (XAPI.md 4.5).
             _unmake_disk(hypervisor, instance, "config")
         else:
-            return {role: str(vdi.uuid) for role, vdi in zip(ROLES, made, strict=True)}
+            new = {role: str(vdi.uuid) for role, vdi in zip(specs, made, strict=True)}
+            return {**new, **there}
 
 
 def _claim_again(hypervisor: Hypervisor, instance: Instance) -> None:
@@ -262,6 +269,10 @@ def unmake_disks(hypervisor: Hypervisor, instance: Instance) -> None:
 
 
 def _unmake_disk(hypervisor: Hypervisor, instance: Instance, role: str) -> None:
-    name = labels.disk_name(instance.pk, role)
+    unmake_disk_named(hypervisor, labels.disk_name(instance.pk, role))
+
+
+def unmake_disk_named(hypervisor: Hypervisor, name: str) -> None:
+    """No disk of ours of that name is left."""
     while (vdi := hypervisor.find_vdi(name)) is not None:
         hypervisor.destroy_vdi(vdi.uuid)

@@ -11,11 +11,12 @@ from datetime import timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
+from hosting import labels
 from hosting.compute.models import Instance
 from hosting.fleet.models import Pool
 from hosting.networks.addresses import gateway_of
 from hosting.networks.models import Network, Segment
-from worker.hypervisor.port import Gone, Hypervisor, VifSpec
+from worker.hypervisor.port import Gone, Hypervisor, NetworkSpec, VifSpec
 from worker.workflow import Spawn, Wait, Workflow
 
 Nic: TypeAlias = Mapping[str, Any]
@@ -30,17 +31,17 @@ class NetworkLost(Exception):
     """The pool does not know the network that the ledger says was made there."""
 
 
-def take_nic(instance: Instance) -> Wait | Spawn[Segment] | Nic | None:
+def take_nic(instance: Instance, *, mac: str = "") -> Wait | Spawn[Segment] | Nic | None:
     """Its address and its network, taken if it is new; None where it has no interface.
 
-    In a ledger step, with the instance, as it is, in a pool. One that has run keeps what it was given then. Wait: nothing
-    is free. Spawn: the network is still to be made in the pool.
+    In a ledger step, with the instance, as it is, in a pool. One that has run keeps what it was given then. `mac`: of
+    the interface that waits for it in a blank. Wait: nothing is free. Spawn: the network is still to be made in the pool.
     """
     pool = instance.pool
     assert pool is not None
     # Once it has an address, there may be a VM with it.
     if instance.published_at is None and instance.network is None and pool.network_device:
-        full = _take_address(instance)
+        full = _take_address(instance, mac)
         if full is not None:
             return full
     if instance.network is None:
@@ -48,11 +49,11 @@ def take_nic(instance: Instance) -> Wait | Spawn[Segment] | Nic | None:
     return _on_segment(instance, instance.network, pool)
 
 
-def _take_address(instance: Instance) -> Wait | None:
+def _take_address(instance: Instance, mac: str) -> Wait | None:
     network = Network.objects.take(instance.container.tenant_id)
     if network is None:
         return Wait(FULL, "No subnet is left for the tenant's network.")
-    if not Instance.objects.all().take_address(instance, network):
+    if not Instance.objects.all().take_address(instance, network, mac):
         return Wait(FULL, f"All addresses of the tenant's network {network.subnet} are taken.")
     return None
 
@@ -78,7 +79,7 @@ def _on_segment(instance: Instance, network: Network, pool: Pool) -> Wait | Spaw
 
 
 def build_nic(hypervisor: Hypervisor, vm: UUID, nic: Nic, *, plug: bool = False) -> None:
-    """Raises NetworkLost."""
+    """One that it has already, by its MAC, comes to this network. Raises NetworkLost."""
     network = UUID(nic["network"])
     allowed = (_bare(nic["address"]),)
     try:
@@ -89,6 +90,16 @@ def build_nic(hypervisor: Hypervisor, vm: UUID, nic: Nic, *, plug: bool = False)
         if network in {there.uuid for there in hypervisor.networks()}:
             raise  # so it is the VM that is gone
         raise NetworkLost(network) from gone
+
+
+def park_nic(hypervisor: Hypervisor, vm: UUID, host: UUID, mac: str) -> None:
+    """An interface on the network of that host that leads nowhere, through which no frame passes.
+
+    Of the host, for a network without PIFs keeps whoever is on it where the first one started (xapi_network.ml).
+    """
+    marker = {labels.PARKING: str(host)}
+    parking = hypervisor.ensure_network(NetworkSpec(labels.parking_name(host), marker, mtu=MTU))
+    hypervisor.ensure_vif(VifSpec(vm, parking.uuid, DEVICE, mac, locking_mode="disabled", mtu=MTU))
 
 
 def forget_network(nic: Nic) -> None:

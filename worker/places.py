@@ -48,7 +48,7 @@ def take_place(instance: Instance, facts: Facts) -> NotYet | dict[str, Any]:
     """
     if instance.published_at is None:
         place = _take_host(instance, facts)
-        return _joined(place, _take_nic(place.instance)) if isinstance(place, _Place) else place
+        return _joined(place, _take_nic(place)) if isinstance(place, _Place) else place
     # It has its address. While its network is made anew no host need be held for it.
     nic = take_nic(instance)
     if isinstance(nic, (Wait, Spawn)):
@@ -59,8 +59,11 @@ def take_place(instance: Instance, facts: Facts) -> NotYet | dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
+    """`mac`: what its interface has already, if it has one."""
+
     instance: Instance
     facts: dict[str, Any]
+    mac: str
 
 
 def _joined(place: _Place, nic: Wait | Spawn[Segment] | Nic | None) -> NotYet | dict[str, Any]:
@@ -69,9 +72,10 @@ def _joined(place: _Place, nic: Wait | Spawn[Segment] | Nic | None) -> NotYet | 
     return place.facts if nic is None else {**place.facts, "nic": dict(nic)}
 
 
-def _take_nic(instance: Instance) -> Wait | Spawn[Segment] | Nic | None:
+def _take_nic(place: _Place) -> Wait | Spawn[Segment] | Nic | None:
     """Where nothing is free, it waits without a place: another pool may have what this one has not."""
-    nic = take_nic(instance)
+    instance = place.instance
+    nic = take_nic(instance, mac=place.mac)
     if isinstance(nic, Wait):
         Blank.objects.all().put_back(instance)
         Instance.objects.all().leave_pool(instance)
@@ -89,14 +93,14 @@ def _take_host(instance: Instance, facts: Facts) -> Wait | Spawn[Blank] | _Place
     asked = replace(request_of(instance, shunned=shunned_in(facts)), srs=_HERE)
     # What is in a pool may have a VM there already, and must not get another.
     may_be_warm = is_new and instance.pool_id is None
-    warm = _fitting_blanks(instance) if may_be_warm else None
     srs = {disk.sr_uuid for disk in disks.values()}
+    warm = Blank.objects.all().fitting(instance, srs) if may_be_warm else None
     hosts = hosts_as_seen(list(disks), [instance.container.tenant_id], srs=srs, warm=warm)
     answer = choose(asked, hosts)
     if isinstance(answer, NoPlace):
         return _wait_for_room(asked, hosts, answer)
     is_warm = any(host.is_warm for host in hosts if host.uuid == answer.host)
-    blank = Blank.objects.all().take(instance, answer.host) if is_warm else None
+    blank = Blank.objects.all().take(instance, answer.host, srs) if is_warm else None
     if blank is None and not Instance.objects.all().take_host(
         instance, answer.host, asked.memory_bytes
     ):
@@ -117,7 +121,7 @@ def _place(
     disk = disks[instance.pool_id]
     sources = {"golden": str(disk.vdi_uuid), "sr": str(disk.sr_uuid)}
     place = {"host": str(instance.host_id), **sources, "blank": facts_of(blank), **more}
-    return _Place(instance, place)
+    return _Place(instance, place, mac="" if blank is None else blank.mac)
 
 
 def _wait_for_room(
@@ -235,11 +239,6 @@ _SEEN = (
 )
 # Stands for "the SR that this pool's golden disk is on", so that hosts of several pools compare.
 _HERE = frozenset({UUID(int=0)})
-
-
-def _fitting_blanks(instance: Instance) -> BlankQuerySet:
-    """Those that are ready and just as large."""
-    return Blank.objects.all().ready().of_size(instance.vcpus, instance.memory_bytes)
 
 
 def _golden_disks(instance: Instance) -> dict[UUID, GoldenDisk]:

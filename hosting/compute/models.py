@@ -162,8 +162,8 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
                 Host.objects.filter(pk=host).release(reserved)
         self.filter(pk=instance.pk).update(host=None, target=None, reserved_bytes=0)
 
-    def take_address(self, instance: Instance, network: Network) -> bool:
-        """The next free address of `network`; False when all are taken."""
+    def take_address(self, instance: Instance, network: Network, mac: str = "") -> bool:
+        """The next free address of `network`; False when all are taken. `mac`: if not of its own."""
         held = Network.objects.locked(network.pk)
         taken = self.living().filter(network=held).exclude(ip=None)
         address = first_free_address(
@@ -171,7 +171,7 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
         )
         if address is None:
             return False
-        nic = {"network": held, "ip": str(address), "mac": mac_of(instance.pk)}
+        nic = {"network": held, "ip": str(address), "mac": mac or mac_of(instance.pk)}
         self.filter(pk=instance.pk, network=None).update(**nic)
         for name, value in nic.items():
             setattr(instance, name, value)

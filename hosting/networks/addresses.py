@@ -51,11 +51,11 @@ def first_free_address(taken: Iterable[IPv4Address], subnet: IPv4Network) -> IPv
     return None if free is None else subnet.network_address + free
 
 
-def mac_of(instance: UUID) -> str:
-    """The MAC of an instance's interface: locally administered, the rest from its (random) uuid.
+def mac_of(owner: UUID) -> str:
+    """The MAC of an instance's or a blank's interface: locally administered, the rest from its (random) uuid.
 
     Source of the two bits: IEEE 802-2014, 8.2. 46 bits of the uuid go in, so two alike on one network are
     not to be expected; the database would refuse the second.
     """
-    first, *rest = instance.bytes[:6]
+    first, *rest = owner.bytes[:6]
     return ":".join(f"{byte:02x}" for byte in (first & 0b1111_1100 | 0b10, *rest))

@@ -2,20 +2,21 @@
 
 from django.contrib import admin
 
+from hosting.compute.models import SIZES
 from hosting.fleet.admin import ReadOnly
 from hosting.warm.models import Blank, WarmPolicy
 
 
 @admin.register(WarmPolicy)
 class WarmPolicyAdmin(ReadOnly):
-    list_display = ["pool", "vcpus", "memory_bytes", "count"]
+    list_display = ["pool", "vcpus", "memory_bytes", "disk_bytes", "count"]
     list_filter = ["pool"]
     list_select_related = ["pool"]
 
 
 @admin.register(Blank)
 class BlankAdmin(ReadOnly):
-    list_display = ["uuid", "host", "state", "vcpus", "memory_bytes", "reserved_bytes", "ready_at"]
+    list_display = ["uuid", "host", "state", *SIZES, "reserved_bytes", "ready_at"]
     list_filter = ["pool", "state"]
     list_select_related = ["host"]
     search_fields = ["uuid", "vm_uuid", "instance__uuid"]

@@ -7,15 +7,16 @@ is the instance's, and the host's sum stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from uuid import UUID, uuid4
 
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from hosting.compute.models import AlreadyPlacedError, Instance
+from hosting.compute.models import SIZES, AlreadyPlacedError, Instance
 from hosting.fleet.models import Host, Pool
+from hosting.networks.addresses import mac_of
 from hosting.warm.choices import BOOTS, HOLDERS, IDLE, BlankState
 
 
@@ -25,23 +26,22 @@ class WarmPolicy(models.Model):
     pool = models.ForeignKey(Pool, models.CASCADE, related_name="warm_policies")
     vcpus = models.PositiveIntegerField()
     memory_bytes = models.PositiveBigIntegerField()
+    disk_bytes = models.PositiveBigIntegerField()
     count = models.PositiveSmallIntegerField(help_text="On each host.")
 
     class Meta:
-        ordering = ["vcpus", "memory_bytes"]
+        ordering = ["vcpus", "memory_bytes", "disk_bytes"]
         verbose_name_plural = "warm policies"
         constraints = [
-            models.UniqueConstraint(
-                fields=["pool", "vcpus", "memory_bytes"], name="one_warm_policy_per_size"
-            ),
+            models.UniqueConstraint(fields=["pool", *SIZES], name="one_warm_policy_per_size"),
             models.CheckConstraint(
                 name="warm_policy_has_sizes",
-                condition=Q(vcpus__gt=0, memory_bytes__gt=0, count__gt=0),
+                condition=Q(vcpus__gt=0, memory_bytes__gt=0, disk_bytes__gt=0, count__gt=0),
             ),
         ]
 
     def __str__(self) -> str:
-        return f"{self.count} × {self.vcpus} vCPU, {self.memory_bytes} bytes"
+        return f"{self.count} × {self.vcpus} vCPU, {self.memory_bytes} and {self.disk_bytes} bytes"
 
 
 class BlankQuerySet(models.QuerySet["Blank"]):
@@ -55,11 +55,16 @@ class BlankQuerySet(models.QuerySet["Blank"]):
         return self.filter(state__in=HOLDERS)
 
     def ready(self) -> BlankQuerySet:
-        """Those that may be taken: they booted as VMs of their pool would now."""
-        return self.filter(state=BlankState.READY, **{name: F(f"pool__{name}") for name in BOOTS})
+        """Those that may be taken: they were made as VMs of their pool would be now."""
+        as_now = {name: F(f"pool__{name}") for name in BOOTS}
+        linked = Q(mac="", pool__network_device="") | ~Q(mac="") & ~Q(pool__network_device="")
+        ready = self.filter(linked, state=BlankState.READY, **as_now)
+        return ready.filter(sr_uuid=F("pool__default_sr_uuid"))
 
-    def of_size(self, vcpus: int, memory_bytes: int) -> BlankQuerySet:
-        return self.filter(vcpus=vcpus, memory_bytes=memory_bytes)
+    def fitting(self, instance: Instance, srs: Collection[UUID]) -> BlankQuerySet:
+        """Those that may be taken, just as large, and whose disk is on one of these SRs."""
+        size = {name: getattr(instance, name) for name in SIZES}
+        return self.ready().filter(sr_uuid__in=srs, **size)
 
     def of(self, instance: Instance) -> Blank | None:
         """The one that it has taken and that is not its VM yet."""
@@ -68,30 +73,34 @@ class BlankQuerySet(models.QuerySet["Blank"]):
     # while it is made -------------------------------------------------------------------------------
 
     def reserve(self, blank: Blank, reserved_bytes: int) -> bool:
-        """Its host's memory, and how it is to boot; False when the host has no room or takes nothing new."""
+        """Its host's memory, and how it is to be made; False when the host has no room or takes nothing new."""
         if not Host.objects.filter(pk=blank.host_id).reserve(reserved_bytes):
             return False
-        boot = Pool.objects.filter(pk=blank.pool_id).values(*BOOTS).get()
+        pool = Pool.objects.filter(pk=blank.pool_id)
+        *boot, sr, device = pool.values_list(*BOOTS, "default_sr_uuid", "network_device").get()
+        made = {**dict(zip(BOOTS, boot, strict=True)), "sr_uuid": sr}
         fresh = self.filter(pk=blank.pk, state=BlankState.PREPARING, reserved_bytes=0)
-        if not fresh.update(reserved_bytes=reserved_bytes, **boot):
+        mac = mac_of(blank.pk) if device else ""
+        if not fresh.update(reserved_bytes=reserved_bytes, mac=mac, **made):
             raise AlreadyPlacedError(blank.pk)
         return True
 
-    def note_ready(self, blank: Blank, vm: UUID) -> bool:
+    def note_ready(self, blank: Blank, vm: UUID, disk: UUID) -> bool:
         """It is paused, and whoever wants it may take it; False when it was retired meanwhile."""
         asked = self.filter(pk=blank.pk, state=BlankState.PREPARING)
-        return bool(asked.update(state=BlankState.READY, vm_uuid=vm, ready_at=Now()))
+        ready = {"state": BlankState.READY, "vm_uuid": vm, "disk_uuid": disk, "ready_at": Now()}
+        return bool(asked.update(**ready))
 
     # while an instance starts -----------------------------------------------------------------------
 
-    def take(self, instance: Instance, host: UUID) -> Blank | None:
-        """A ready one of the instance's size on `host`, and the place that it held; None when there is none.
+    def take(self, instance: Instance, host: UUID, srs: Collection[UUID]) -> Blank | None:
+        """One that fits the instance on `host`, and the place that it held; None when there is none.
 
         No two ever get the same one: its row is locked, and others pass over it.
         """
         if Host.objects.hold_accepting(host) is None:
             return None
-        fitting = self.ready().of_size(instance.vcpus, instance.memory_bytes).filter(host=host)
+        fitting = self.fitting(instance, srs).filter(host=host)
         free = fitting.select_for_update(skip_locked=True, no_key=True, of=("self",))
         blank = free.order_by("ready_at", "pk").first()
         if blank is None:
@@ -157,7 +166,8 @@ class BlankQuerySet(models.QuerySet["Blank"]):
 class Blank(models.Model):
     """A VM of no tenant that has booted and stands paused until an instance takes it, once.
 
-    It has neither disk nor interface: there is nothing in it of anybody. Its uuid names what is made for it.
+    It has an empty scratch disk and, where instances of its pool have one, an interface on a network that leads
+    nowhere: there is nothing in it of anybody. Its uuid names what is made for it.
     """
 
     uuid = models.UUIDField(primary_key=True, default=uuid4, editable=False)
@@ -165,6 +175,7 @@ class Blank(models.Model):
     host = models.ForeignKey(Host, models.PROTECT, related_name="blanks")
     vcpus = models.PositiveIntegerField()
     memory_bytes = models.PositiveBigIntegerField()
+    disk_bytes = models.PositiveBigIntegerField()
     reserved_bytes = models.PositiveBigIntegerField(
         default=0, help_text="On its host, while it is nobody's; an instance that takes it gets it."
     )
@@ -173,7 +184,14 @@ class Blank(models.Model):
         Instance, models.PROTECT, null=True, related_name="blanks", help_text="Which took it."
     )
     vm_uuid = models.UUIDField(null=True, help_text="As XAPI named it.")
+    disk_uuid = models.UUIDField(null=True, help_text="Its scratch disk, as XAPI named it.")
+    mac = models.CharField(
+        max_length=17,
+        blank=True,
+        help_text="Of its interface, and of who takes it. Empty: it has none.",
+    )
     # As the pool said when it was made.
+    sr_uuid = models.UUIDField(null=True)
     boot_mode = models.CharField(max_length=4, blank=True)
     boot_kernel = models.CharField(max_length=255, blank=True)
     boot_ramdisk = models.CharField(max_length=255, blank=True)
@@ -196,7 +214,8 @@ class Blank(models.Model):
                 name="blank_state_is_known", condition=Q(state__in=BlankState.values)
             ),
             models.CheckConstraint(
-                name="blank_has_sizes", condition=Q(vcpus__gt=0, memory_bytes__gt=0)
+                name="blank_has_sizes",
+                condition=Q(vcpus__gt=0, memory_bytes__gt=0, disk_bytes__gt=0),
             ),
             models.CheckConstraint(
                 name="blank_holds_memory_while_it_is_nobodys",
@@ -214,7 +233,7 @@ class Blank(models.Model):
             models.CheckConstraint(
                 name="blank_is_a_vm_once_ready",
                 condition=~Q(state__in=[BlankState.READY, BlankState.TAKEN])
-                | Q(vm_uuid__isnull=False, ready_at__isnull=False),
+                | Q(vm_uuid__isnull=False, disk_uuid__isnull=False, ready_at__isnull=False),
             ),
             models.CheckConstraint(
                 name="blank_ended_when_it_ended",

@@ -309,7 +309,10 @@ class Hypervisor(Protocol):
         ...
 
     def ensure_vif(self, spec: VifSpec, *, plug: bool = False) -> None:
-        """Refused("conflict") when another interface sits on that device. `plug` as for a disk."""
+        """Refused("conflict") when an interface of another MAC sits on that device. `plug` as for a disk.
+
+        The one of that MAC moves to the network if it is on another, whether its VM runs or not (VIF.move).
+        """
         ...
 
     def ensure_network(self, spec: NetworkSpec) -> NetworkRecord: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hosting import labels
 from hosting.operations.models import Operation
 from hosting.warm.choices import BlankState
 from hosting.warm.models import Blank
@@ -28,6 +29,7 @@ class BlankCase(Case):
         now = Blank.objects.get(pk=self.blank.pk)
         assert (now.state, now.reserved_bytes) == (BlankState.ENDED, 0)
         assert not self.hypervisor.vms_by_uuid
+        assert not self.hypervisor.disks()
         self.world.assert_ledger_is_right()
 
 
@@ -40,6 +42,8 @@ class PrepareBlankCase(BlankCase):
         assert (now.state, now.vm_uuid) == (BlankState.READY, vm.uuid)
         assert (vm.power_state, vm.resident_on) == ("Paused", self.world.hosts[0].pk)
         assert (vm.memory_bytes, vm.vcpus) == (now.memory_bytes, now.vcpus)
+        assert [vbd.vdi for vbd in self.hypervisor.vbds(vm.uuid)] == [now.disk_uuid]
+        assert self.hypervisor.disks() == {labels.blank_disk_name(now.pk)}
         assert now.reserved_bytes > now.memory_bytes
         assert self.hypervisor.starts == [vm.uuid]
         assert self.hypervisor.runs == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
 from worker.hypervisor.port import (
@@ -66,9 +66,15 @@ class FakeNetworks:
         """The one that is there, or another."""
         for vif in self.vifs_by_uuid.values():
             if (vif.vm, vif.device) == (spec.vm, spec.device):
-                if (vif.network, vif.mac) != (spec.network, spec.mac):
+                if vif.mac != spec.mac:
                     raise Refused("conflict")
-                return vif
+                return replace(
+                    vif,
+                    network=spec.network,
+                    locking_mode=spec.locking_mode,
+                    ipv4_allowed=spec.ipv4_allowed,
+                    ipv6_allowed=spec.ipv6_allowed,
+                )
         return VifRecord(
             uuid4(),
             spec.vm,
@@ -94,7 +100,7 @@ class FakeNetworks:
         for vif in self.vifs(vm):
             assert vif.network is not None
             self._network(vif.network)
-            if host not in self.vlans[vif.network][2]:
+            if vif.network in self.vlans and host not in self.vlans[vif.network][2]:
                 raise NoRoom("network_not_reachable")
 
     def drop_vifs(self, vm: UUID) -> None:

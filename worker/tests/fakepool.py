@@ -256,6 +256,7 @@ class FakePool(FakeWarm, FakeNetworks):
         for domains in self.domains.values():
             domains.discard(vm)
         self.blank.discard(vm)
+        self.attach(vm, False)
         self._set_vm(vm, power_state="Halted", resident_on=None, guest=None)
 
     def pool_migrate(self, vm: UUID, host: UUID) -> TaskHandle:

@@ -33,6 +33,7 @@ class FakeWarm:
 
     vms_by_uuid: dict[UUID, VmRecord] = field(default_factory=dict)
     vbds_by_uuid: dict[UUID, VbdRecord] = field(default_factory=dict)
+    vifs_by_uuid: dict[UUID, VifRecord] = field(default_factory=dict)
     args: dict[UUID, str] = field(default_factory=dict)
     blank: set[UUID] = field(default_factory=set)
     runs: list[UUID] = field(default_factory=list)
@@ -42,7 +43,8 @@ class FakeWarm:
         self.args[vm] = boot.args if isinstance(boot, BootDirect) else ""
 
     def booted(self, vm: UUID) -> dict[str, str]:
-        """What its guest says below vm-data/ when it is up."""
+        """It has all its devices. What its guest says below vm-data/ when it is up."""
+        self.attach(vm, True)
         if "bulkhead.blank" in self.args.get(vm, "").split():
             self.blank.add(vm)
             return {} if self.mute else {"blank": "1"}
@@ -57,6 +59,14 @@ class FakeWarm:
         self.args[vm] = boot.args
         self._set_vm(vm, name=name, marker=dict(marker))
         return replace(before, guest=None)
+
+    def attach(self, vm: UUID, attached: bool) -> None:
+        """Its devices, as they are while it runs or not."""
+        for vbd in self.vbds(vm):
+            self.vbds_by_uuid[vbd.uuid] = replace(vbd, currently_attached=attached)
+        for uuid, vif in self.vifs_by_uuid.items():
+            if vif.vm == vm:
+                self.vifs_by_uuid[uuid] = replace(vif, currently_attached=attached)
 
     def pause(self, vm: UUID) -> None:
         self._must_be(vm, "Running")

@@ -73,6 +73,7 @@ class WarmProvisionCase(ProvisionCase):
         assert self.hypervisor.runs == [now.vm_uuid]
         assert self.hypervisor.starts in ([], [now.vm_uuid])
         assert list(self.hypervisor.vms_by_uuid) == [now.vm_uuid]
+        assert self.hypervisor.disks() == self.world.disks_of(now)
         assert self.hypervisor.args[now.vm_uuid] == "quiet"
         blank = Blank.objects.get(pk=self.blank.pk)
         assert (blank.state, blank.instance) == (BlankState.ENDED, now)
@@ -82,6 +83,7 @@ class WarmProvisionCase(ProvisionCase):
         """Not even the blank, unless it was never taken."""
         if Blank.objects.get(pk=self.blank.pk).state == BlankState.READY:
             self.hypervisor.destroy_vm(self.blank.vm_uuid)
+            self.hypervisor.destroy_vdi(self.blank.disk_uuid)
         super().assert_left_nothing()
         assert self.hypervisor.runs == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -18,7 +19,7 @@ from hosting.operations.models import Operation
 from hosting.warm.choices import BlankState
 from hosting.warm.models import Blank
 from tenants.tests.makers import make_tenant
-from worker import engine
+from worker import engine, machines
 from worker.fencing.fake import FakeFence
 from worker.hypervisor.port import Busy, Gone, HypervisorError, NoRoom, Refused, Unreachable
 from worker.tests.support import Faulty, let_time_pass, once_named, run_to_end, to
@@ -31,6 +32,13 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def world(db: None) -> World:
     world = World()
+    world.boot_directly()
+    return world
+
+
+def networked() -> World:
+    """One whose instances have an interface each."""
+    world = World(device="eth1")
     world.boot_directly()
     return world
 
@@ -72,14 +80,39 @@ def test_a_blank_becomes_an_ordinary_vm_of_the_instance(world: World) -> None:
     assert Host.objects.get(pk=world.hosts[1].pk).memory_reserved_bytes == before
 
 
+def test_its_disk_and_its_interface_are_the_instances() -> None:
+    world = networked()
+    blank = world.add_blank(world.hosts[0])
+    provision(world, instance := world.add_instance())
+    now = world.assert_runs_once(instance)
+    assert now.vm_uuid == blank.vm_uuid
+    assert now.mac == blank.mac != ""
+    assert now.disk_uuids["scratch"] == str(blank.disk_uuid)
+    assert blank.disk_uuid is not None
+    disk = world.pool.vdis_by_uuid[blank.disk_uuid]
+    assert disk.name == labels.disk_name(instance.pk, "scratch")
+    assert disk.marker[labels.INSTANCE] == str(instance.pk)
+
+
+def test_one_whose_disk_is_on_another_sr_is_not_taken(world: World) -> None:
+    blank = world.add_blank(world.hosts[0])
+    elsewhere = uuid4()
+    Blank.objects.update(sr_uuid=elsewhere)
+    Pool.objects.update(default_sr_uuid=elsewhere)
+    provision(world, instance := world.add_instance())
+    assert world.assert_runs_once(instance).vm_uuid != blank.vm_uuid
+
+
 def test_few_calls_make_it_the_instances(world: World) -> None:
     world.add_blank(world.hosts[0])
     faulty = Faulty(world.pool)
     provision(world, world.add_instance(), faulty)
-    assert faulty.calls == ["ensure_vdis", "adopt_vm", "unpause", *["ensure_vbd"] * 3]
+    assert faulty.calls == ["ensure_vdis", "adopt_vdi", "adopt_vm", "unpause", *["ensure_vbd"] * 2]
 
 
-@pytest.mark.parametrize("given", [{"vcpus": 2}, {"memory_bytes": 512 * MIB}])
+@pytest.mark.parametrize(
+    "given", [{"vcpus": 2}, {"memory_bytes": 512 * MIB}, {"disk_bytes": 2048 * MIB}]
+)
 def test_one_of_another_size_is_not_taken(world: World, given: dict[str, int]) -> None:
     blank = world.add_blank(world.hosts[0], **given)
     provision(world, instance := world.add_instance())
@@ -347,8 +380,31 @@ def test_its_kernel_is_told_that_it_waits(world: World) -> None:
     _, blank = prepare(world, world.hosts[0])
     assert blank.vm_uuid is not None
     assert world.pool.args[blank.vm_uuid] == "quiet bulkhead.blank"
-    assert not world.pool.vbds(blank.vm_uuid)
+
+
+def test_it_has_an_empty_disk_of_its_own(world: World) -> None:
+    _, blank = prepare(world, world.hosts[0])
+    assert blank.vm_uuid is not None
+    assert blank.disk_uuid is not None
+    (vbd,) = world.pool.vbds(blank.vm_uuid)
+    assert (vbd.vdi, vbd.device) == (blank.disk_uuid, machines.ROLES["scratch"])
+    disk = world.pool.vdis_by_uuid[blank.disk_uuid]
+    assert (disk.sr, disk.virtual_size_bytes) == (world.sr, blank.disk_bytes)
     assert not world.pool.vifs(blank.vm_uuid)
+
+
+def test_it_has_an_interface_that_leads_nowhere_where_instances_have_one() -> None:
+    world = networked()
+    blanks = [prepare(world, host)[1] for host in world.hosts[:2]]
+    parked = []
+    for blank in blanks:
+        assert blank.vm_uuid is not None
+        (vif,) = world.pool.vifs(blank.vm_uuid)
+        assert (vif.mac, vif.locking_mode) == (blank.mac, "disabled")
+        assert vif.network not in world.pool.vlans
+        parked.append(vif.network)
+    # One network without a cable keeps all that are on it on one host.
+    assert len(set(parked)) == 2
 
 
 def test_a_guest_that_knows_nothing_of_it_is_no_blank(

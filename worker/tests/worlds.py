@@ -100,7 +100,7 @@ class World:
 
     def ask_for_blank(self, host: Host, **given: Any) -> Blank:
         """One that nothing was made of yet."""
-        size = {"vcpus": 1, "memory_bytes": 256 * MIB, **given}
+        size = {"vcpus": 1, "memory_bytes": 256 * MIB, "disk_bytes": 1024 * MIB, **given}
         return Blank.objects.create(pool=self.row, host=host, **size)
 
     def add_blank(self, host: Host, **given: Any) -> Blank:
@@ -110,14 +110,16 @@ class World:
             vcpus=blank.vcpus, memory_bytes=blank.memory_bytes
         )
         assert Blank.objects.all().reserve(blank, need)
-        vm = blanks.build_vm(self.pool, Blank.objects.get(pk=blank.pk))  # type: ignore[arg-type]
+        blank.refresh_from_db()
+        disk = blanks.build_disk(self.pool, blank)  # type: ignore[arg-type]
+        vm = blanks.build_vm(self.pool, blank, disk)  # type: ignore[arg-type]
         self.pool.domains[host.pk].add(vm.uuid)
         told = self.pool.booted(vm.uuid)
         guest = GuestMetrics(pv_drivers_detected=True)
         self.pool._set_vm(
             vm.uuid, power_state="Paused", resident_on=host.pk, guest=guest, vm_data=told
         )
-        assert Blank.objects.all().note_ready(blank, vm.uuid)
+        assert Blank.objects.all().note_ready(blank, vm.uuid, disk)
         return Blank.objects.get(pk=blank.pk)
 
     def _join(self, instance: Instance) -> Any:
@@ -204,7 +206,8 @@ class World:
         assert vif.network is not None
         assert (vif.network, vif.mac) == (segment.network_uuid, instance.mac)
         assert (vif.locking_mode, vif.ipv4_allowed) == ("locked", (instance.ip,))
-        assert [one.uuid for one in self.pool.networks()] == [segment.network_uuid]
+        made = [one.uuid for one in self.pool.networks() if labels.SEGMENT in one.marker]
+        assert made == [segment.network_uuid]
         assert self.pool.vlans[vif.network][:2] == (segment.device, segment.tag)
 
     def assert_nothing_of(self, instance: Instance) -> None:

@@ -22,9 +22,6 @@ def retire(blank: Blank, facts: Facts) -> Outcome:
 
 @discard_blank.remote
 def unmake_vm(blank: Blank, facts: Facts, hypervisor: Hypervisor) -> Outcome:
-    """By both its names: one that was given up may have been renamed."""
-    if blank.vm_uuid is not None:
-        hypervisor.destroy_vm(blank.vm_uuid)
     blanks.unmake(hypervisor, blank)
     return Next(release)
 

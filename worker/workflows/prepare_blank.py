@@ -40,10 +40,11 @@ def reserve(blank: Blank, facts: Facts) -> Outcome:
 
 @prepare_blank.remote
 def build_vm(blank: Blank, facts: Facts, hypervisor: Hypervisor) -> Outcome:
-    vm = blanks.build_vm(hypervisor, blank)
+    disk = blanks.build_disk(hypervisor, blank)
+    vm = blanks.build_vm(hypervisor, blank, disk)
     task = None if vm.power_state == "Paused" else machines.start(hypervisor, vm, blank.host_id)
     until = (timezone.now() + PATIENCE).isoformat()
-    return Next(await_start, vm=vm.uuid, task=task, until=until)
+    return Next(await_start, vm=vm.uuid, disk=disk, task=task, until=until)
 
 
 @prepare_blank.remote
@@ -76,7 +77,7 @@ def await_guest(blank: Blank, facts: Facts, hypervisor: Hypervisor) -> Outcome:
 @prepare_blank.ledger
 def note_ready(blank: Blank, facts: Facts) -> Outcome:
     """Unless it was retired meanwhile."""
-    if Blank.objects.all().note_ready(blank, UUID(facts["vm"])):
+    if Blank.objects.all().note_ready(blank, UUID(facts["vm"]), UUID(facts["disk"])):
         return Done()
     return Next(unmake_vm, why="It is wanted no more.")
 

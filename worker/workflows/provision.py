@@ -66,9 +66,9 @@ def unmake_blank(instance: Instance, facts: Facts, hypervisor: Hypervisor) -> Ou
 
 @provision.ledger
 def forget_blank(instance: Instance, facts: Facts) -> Outcome:
-    """The place that it kept is the instance's."""
+    """The place that it kept is the instance's. Of its disks the one is missing that was the blank's."""
     Blank.objects.all().use_up(instance)
-    return Next(build_vm, blank=None)
+    return Next(build_disks, blank=None)
 
 
 @provision.remote

@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from html import unescape
 from typing import Any
 from uuid import uuid4
@@ -10,6 +11,7 @@ from pytest_django import DjangoAssertNumQueries
 from frontend.console.templatetags.figures import percent_of, size
 from hosting.alarms.choices import Severity
 from hosting.alarms.services import open_alarm
+from hosting.compute.services import Sizes
 from hosting.fleet.choices import PoolState, PowerState
 from hosting.fleet.models import Pool
 from hosting.fleet.tests.makers import GIB, make_host, make_pool, make_vm
@@ -125,19 +127,22 @@ def test_the_page_says_how_many_blanks_are_wanted_and_how_many_are_ready(operato
     assert "Blanks" not in page_of(operator, pool)
     make_blank(ready)
     pool.refresh_from_db()
-    set_warm(pool, vcpus=1, memory_bytes=256 * 2**20, count=2, actor="t")
-    Blank.objects.create(pool=pool, host=empty, vcpus=1, memory_bytes=256 * 2**20)
+    set_warm(pool, Sizes(memory_bytes=256 * 2**20), count=2, actor="t")
+    Blank.objects.create(pool=pool, host=empty, **asdict(Sizes()))
     html = " ".join(unescape(page_of(operator, pool)).split())
-    assert "Blanks on each accepting host: 2 × 1 vCPU with 256 MiB" in html
+    assert "Blanks on each accepting host: 2 × 1 vCPU with 256 MiB and a disk of 1 GiB" in html
     assert '<span>1<span class="dim"> of 2</span></span>' in html
     assert '<span>0<span class="dim"> of 2</span><span class="dim">, 1 coming</span>' in html
 
 
 def test_the_page_says_why_a_pool_that_boots_from_disks_has_no_blanks(operator: Client) -> None:
     pool = make_pool()
-    WarmPolicy.objects.create(pool=pool, vcpus=2, memory_bytes=2**30, count=1)
+    WarmPolicy.objects.create(pool=pool, **asdict(Sizes(2, 2**30)), count=1)
     html = unescape(page_of(operator, pool))
-    assert "1 × 2 vCPUs with 1 GiB – none while the pool’s VMs boot from their disks" in html
+    assert (
+        "1 × 2 vCPUs with 1 GiB and a disk of 1 GiB – none while the pool’s VMs boot from their disks"
+        in html
+    )
 
 
 def test_the_page_costs_as_many_queries_for_many_hosts_and_vms_as_for_few(

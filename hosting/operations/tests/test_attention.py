@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -10,14 +11,13 @@ from django.db.models.functions import Now
 
 from hosting.alarms.models import Alarm
 from hosting.alarms.services import open_alarm
-from hosting.compute.tests.makers import MIB
 from hosting.fleet.models import Host, Pool
 from hosting.fleet.tests.makers import make_host
 from hosting.operations.attention import raise_and_close_alarms
 from hosting.operations.choices import State, Trouble, What
 from hosting.operations.models import Operation, OperationEvent
 from hosting.warm.models import WarmPolicy
-from hosting.warm.tests.makers import make_blank
+from hosting.warm.tests.makers import SIZES, make_blank
 
 pytestmark = pytest.mark.django_db
 
@@ -121,7 +121,7 @@ def end_of_a_blank(host: Host, state: State, code: str = "", error: str = "") ->
 def warm_host() -> Host:
     host = make_host(memory_capacity_bytes=2**40)
     Pool.objects.update(followed_until=Now() + timedelta(hours=1))
-    WarmPolicy.objects.create(pool=host.pool, vcpus=1, memory_bytes=256 * MIB, count=1)
+    WarmPolicy.objects.create(pool=host.pool, **asdict(SIZES), count=1)
     return host
 
 

@@ -14,7 +14,7 @@ from hosting.fleet.models import Host
 from hosting.fleet.tests.makers import make_host
 from hosting.warm.choices import BlankState
 from hosting.warm.models import Blank
-from hosting.warm.tests.makers import make_blank
+from hosting.warm.tests.makers import make_blank, take
 from tenants.tests.makers import make_tenant
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -28,16 +28,16 @@ def test_no_two_starts_ever_get_the_same_blank() -> None:
     instances = [make_instance(tenant) for tenant in tenants]
     start = Barrier(MANY)
 
-    def take(number: int) -> Blank | None:
+    def take_one(number: int) -> Blank | None:
         start.wait(10)
         try:
             with transaction.atomic():
-                return Blank.objects.all().take(instances[number], host.pk)
+                return take(instances[number], host)
         finally:
             connection.close()
 
     with ThreadPoolExecutor(MANY) as pool:
-        got = list(pool.map(take, range(MANY)))
+        got = list(pool.map(take_one, range(MANY)))
     taken = [blank for blank in got if blank is not None]
     assert {blank.pk for blank in taken} == {blank.pk for blank in blanks}
     assert len(taken) == len(blanks)
@@ -59,7 +59,7 @@ def test_one_that_is_taken_and_discarded_at_once_is_either_and_never_both() -> N
             with transaction.atomic():
                 if number:
                     return Blank.objects.all().retire(blank)
-                return Blank.objects.all().take(instance, host.pk) is not None
+                return take(instance, host) is not None
         finally:
             connection.close()
 

@@ -9,6 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from hosting.alarms.selectors import audit_of
+from hosting.compute.models import SIZES
 from hosting.fleet.models import Pool
 from hosting.fleet.tests.makers import make_pool
 from hosting.warm.models import WarmPolicy
@@ -25,21 +26,21 @@ def say(pool: str = "east", **options: Any) -> None:
     call_command("set_warm", pool, stdout=StringIO(), **{"memory": "128MiB", "count": 2, **options})
 
 
-def policies() -> list[tuple[int, int, int]]:
-    return list(WarmPolicy.objects.values_list("vcpus", "memory_bytes", "count"))
+def policies() -> list[tuple[int, ...]]:
+    return list(WarmPolicy.objects.values_list(*SIZES, "count"))
 
 
 def test_a_size_and_how_many_are_written_down(pool: Pool) -> None:
     say()
-    say(vcpus=2, memory="1GiB", count=1)
-    assert policies() == [(1, 128 * 2**20, 2), (2, 2**30, 1)]
+    say(vcpus=2, memory="1GiB", disk="4GiB", count=1)
+    assert policies() == [(1, 128 * 2**20, 2**30, 2), (2, 2**30, 4 * 2**30, 1)]
     assert [entry.action for entry in audit_of(f"pool:{pool.pk}")] == ["pool.set_warm"] * 2
 
 
 def test_said_again_it_is_another_number_and_none_is_no_policy(pool: Pool) -> None:
     say()
     say(count=5)
-    assert policies() == [(1, 128 * 2**20, 5)]
+    assert policies() == [(1, 128 * 2**20, 2**30, 5)]
     say(count=0)
     assert policies() == []
 
@@ -49,8 +50,10 @@ def test_said_again_it_is_another_number_and_none_is_no_policy(pool: Pool) -> No
     [
         ({"pool": "west"}, "there is no pool 'west'"),
         ({"memory": "128"}, "is no size"),
-        ({"memory": "0MiB"}, "whole MiB"),
-        ({"vcpus": 0}, "one vCPU"),
+        ({"memory": "0MiB"}, "memory_bytes: from"),
+        ({"vcpus": 0}, "vcpus: from 1"),
+        ({"disk": "1TB"}, "is no size"),
+        ({"disk": "1MiB"}, "disk_bytes: from"),
         ({"count": -1}, "from 0 to 100"),
         ({"count": 101}, "from 0 to 100"),
     ],
@@ -69,6 +72,7 @@ def test_a_pool_that_boots_from_disks_can_have_none(mode: str) -> None:
     with pytest.raises(CommandError, match=f"east boots by {mode}, .* set_boot pvh or pv"):
         say()
     assert policies() == []
-    WarmPolicy.objects.create(pool=pool, vcpus=1, memory_bytes=128 * 2**20, count=1)
+    size = {"vcpus": 1, "memory_bytes": 128 * 2**20, "disk_bytes": 2**30}
+    WarmPolicy.objects.create(pool=pool, **size, count=1)
     say(count=0)
     assert policies() == []

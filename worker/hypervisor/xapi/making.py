@@ -178,14 +178,14 @@ class Making:
             vif = str(self._calls.call("VIF.create", vif_fields(spec, vm, network)))
         except Refused as refused:
             found = self._calls.where("VIF", VM=vm, device=str(spec.device))
-            same = [
-                ref
-                for ref, raw in found.items()
-                if raw["network"] == network and raw["MAC"].lower() == spec.mac.lower()
-            ]
+            mac = spec.mac.lower()
+            same = [ref for ref, raw in found.items() if raw["MAC"].lower() == mac]
             if refused.reason != "conflict" or not same:
                 raise
             vif = same[0]
+            if found[vif]["network"] != network:
+                # As it was locked, and only then as it is to be.
+                self._calls.call("VIF.move", vif, network)
             self._lock(records.vif_record(found[vif], self._calls.resolve), spec)
         if plug:
             self._plug("VIF", vif)

@@ -13,8 +13,8 @@ from uuid import UUID
 AT_ONCE = 2
 LONGEST_AGE = timedelta(days=1)
 
-Size: TypeAlias = tuple[int, int]
-"""vCPUs, and bytes of memory."""
+Size: TypeAlias = tuple[int, int, int]
+"""vCPUs, bytes of memory, bytes of disk."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, Subquery
 from django.utils import timezone
 
+from hosting.compute.models import SIZES
 from hosting.errors import Conflict
 from hosting.fleet.choices import DIRECT_BOOTS, HostState, PoolState, PowerState
 from hosting.fleet.models import Host, Pool, VirtualMachine
@@ -41,12 +42,11 @@ def reconcile_blanks(now: datetime | None = None) -> int:
 
 
 def _look(pool: Pool, now: datetime) -> int:
-    policies = pool.warm_policies.all() if pool.boot_mode in DIRECT_BOOTS else []
-    wanted = {(one.vcpus, one.memory_bytes): one.count for one in policies}
-    needs = {
-        (vcpus, memory): memory + overhead_bytes(vcpus=vcpus, memory_bytes=memory)
-        for vcpus, memory in wanted
-    }
+    # Their disks are where images are, and so instances'.
+    can = pool.boot_mode in DIRECT_BOOTS and pool.default_sr_uuid is not None
+    policies = pool.warm_policies.all() if can else []
+    wanted = {(one.vcpus, one.memory_bytes, one.disk_bytes): one.count for one in policies}
+    needs = {size: size[1] + overhead_bytes(vcpus=size[0], memory_bytes=size[1]) for size in wanted}
     begun = 0
     for act in diff(list(_hosts(pool, now)), list(_blanks(pool, now)), wanted, needs):
         if isinstance(act, Prepare):
@@ -58,8 +58,8 @@ def _look(pool: Pool, now: datetime) -> int:
 
 @transaction.atomic
 def _prepare(pool: Pool, host: UUID, size: Size) -> bool:
-    vcpus, memory_bytes = size
-    blank = Blank.objects.create(pool=pool, host_id=host, vcpus=vcpus, memory_bytes=memory_bytes)
+    sizes = dict(zip(SIZES, size, strict=True))
+    blank = Blank.objects.create(pool=pool, host_id=host, **sizes)
     return _open("blank.prepare", blank)
 
 
@@ -108,13 +108,13 @@ def _blanks(pool: Pool, now: datetime) -> Iterator[BlankView]:
         )
     )
     for row in rows.values(
-        "pk", "host", "vcpus", "memory_bytes", "state", "ready_at", "created_at",
+        "pk", "host", *SIZES, "state", "ready_at", "created_at",
         "is_current", "doing", "power_state", "is_seen",
     ):  # fmt: skip
         yield BlankView(
             row["pk"],
             row["host"],
-            (row["vcpus"], row["memory_bytes"]),
+            (row["vcpus"], row["memory_bytes"], row["disk_bytes"]),
             now - (row["ready_at"] or row["created_at"]),
             is_ready=row["state"] == BlankState.READY,
             is_retired=row["state"] == BlankState.RETIRED,

@@ -29,13 +29,14 @@ class Machine:
 class Disk:
     """A VDI with our marker, no snapshot.
 
-    `instance`: of an instance's disk. `own`: the uuid that its marker gives it, which on an unfinished
+    `instance`, `blank`: whose it is. `own`: the uuid that its marker gives it, which on an unfinished
     clone is its source's. `filling`: the digest of the image that is being written to it.
     """
 
     uuid: UUID
     is_attached: bool
     instance: UUID | None = None
+    blank: UUID | None = None
     own: UUID | None = None
     filling: str | None = None
 
@@ -98,7 +99,7 @@ def diff(
     }
     segments = {wire.segment for wire in wires}
     strange = {uuid for uuid in named if not ledger.knows(uuid)}
-    blanks = {vm.blank for vm in vms if vm.blank}
+    blanks = {vm.blank for vm in vms if vm.blank} | {vdi.blank for vdi in vdis if vdi.blank}
     strange |= blanks - ledger.blanks - ledger.ended_blanks
     strange |= {uuid for uuid in segments if not ledger.knows_segment(uuid)}
     return Orphans(
@@ -128,6 +129,8 @@ def _is_needless(vdi: Disk, ledger: Ledger) -> bool:
         return vdi.own in ledger.sources
     if vdi.instance is not None:
         return vdi.instance in ledger.ended
+    if vdi.blank is not None:
+        return vdi.blank in ledger.ended_blanks
     return vdi.filling in ledger.digests and not ledger.imports
 
 

@@ -101,9 +101,8 @@ def _ledger_about(vms: Iterable[Machine], vdis: Iterable[Disk], wires: Iterable[
     sources = GoldenDisk.objects.filter(vdi_uuid__in=borrowed).values_list("vdi_uuid", flat=True)
     segments = {wire.segment for wire in wires}
     made = Segment.objects.filter(pk__in=segments).values_list("pk", "network_uuid", "ended_at")
-    blanks = dict(
-        Blank.objects.filter(pk__in={vm.blank for vm in vms if vm.blank}).values_list("pk", "state")
-    )
+    serving = {vm.blank for vm in vms if vm.blank} | {vdi.blank for vdi in vdis if vdi.blank}
+    blanks = dict(Blank.objects.filter(pk__in=serving).values_list("pk", "state"))
     ended_blanks = frozenset(one for one, state in blanks.items() if state == BlankState.ENDED)
     return Ledger(
         living={uuid: vm for uuid, vm, ended in known if ended is None},
@@ -137,6 +136,7 @@ def _disks(pool: Pool) -> Iterable[Disk]:
             uuid,
             attached,
             instance=labels.uuid_in(marker.get(labels.INSTANCE)),
+            blank=labels.uuid_in(marker.get(labels.BLANK)),
             own=labels.uuid_in(marker.get(labels.VDI)),
             filling=marker.get(labels.FILLING),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,14 +18,14 @@ from hosting.operations import bell
 from hosting.operations.choices import State
 from hosting.operations.models import Operation
 from hosting.warm.models import Blank, WarmPolicy
-from hosting.warm.tests.makers import make_blank
+from hosting.warm.tests.makers import SIZES, SR, make_blank
 from worker.reconcile.blanks.diff import AT_ONCE, BlankView, Discard, HostView, Prepare, diff
 from worker.reconcile.blanks.run import SETTLED, reconcile_blanks
 from worker.reconcile.orphans.run import GRACE, reconcile_orphans
 from worker.reconcile.quotas.run import reconcile_quotas
 
 MIB = 2**20
-SMALL, LARGE = (1, 128 * MIB), (1, 256 * MIB)
+SMALL, LARGE = (1, 128 * MIB, 1024 * MIB), (1, 256 * MIB, 1024 * MIB)
 NEEDS = {SMALL: 140 * MIB, LARGE: 270 * MIB}
 HOST = HostView(UUID(int=1), 4096 * MIB, is_open=True)
 READY = BlankView(UUID(int=10), HOST.uuid, SMALL, timedelta(minutes=1))
@@ -111,9 +111,9 @@ def _rung(monkeypatch: pytest.MonkeyPatch) -> None:
 def host(db: None) -> Host:
     """Of a pool that wants one of 256 MiB on each host."""
     host = make_host()
-    direct = {"boot_mode": "pvh", "boot_kernel": "/boot/guest/vmlinuz"}
+    direct = {"boot_mode": "pvh", "boot_kernel": "/boot/guest/vmlinuz", "default_sr_uuid": SR}
     Pool.objects.update(last_seen_at=Now(), **direct)
-    WarmPolicy.objects.create(pool=host.pool, vcpus=1, memory_bytes=256 * MIB, count=1)
+    WarmPolicy.objects.create(pool=host.pool, **asdict(SIZES), count=1)
     return Host.objects.get()
 
 
@@ -149,6 +149,9 @@ def test_one_that_is_ready_is_enough(host: Host) -> None:
     [
         lambda: WarmPolicy.objects.all().delete(),
         lambda: Pool.objects.update(boot_args="other"),
+        lambda: Pool.objects.update(default_sr_uuid=uuid4()),
+        lambda: Pool.objects.update(default_sr_uuid=None),
+        lambda: Pool.objects.update(network_device="eth1", vlan_first=7, vlan_last=9),
         lambda: Pool.objects.update(boot_mode="bios", boot_kernel=""),
         lambda: Host.objects.update(state=HostState.DRAINING),
         lambda: Host.objects.update(state=HostState.MAINTENANCE),

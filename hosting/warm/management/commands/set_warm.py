@@ -1,4 +1,4 @@
-"""manage.py set_warm POOL [--vcpus 1] --memory 128MiB --count 2"""
+"""manage.py set_warm POOL [--vcpus 1] --memory 128MiB [--disk 1GiB] --count 2"""
 
 import re
 from argparse import ArgumentParser
@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from hosting.compute.services import MIB, Sizes
 from hosting.errors import InvalidRequest
 from hosting.fleet.models import Pool
 from hosting.warm.services import set_warm
@@ -24,6 +25,11 @@ class Command(BaseCommand):
         parser.add_argument("pool", help="what we call it")
         parser.add_argument("--vcpus", type=int, default=1, help="of each; 1 if not given")
         parser.add_argument("--memory", required=True, help='of each: "128MiB", "1GiB"')
+        parser.add_argument(
+            "--disk",
+            default=f"{Sizes().disk_bytes // MIB}MiB",
+            help="of each; what containers have that do not say, if not given",
+        )
         parser.add_argument("--count", type=int, required=True, help="on each host; 0: none")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -33,8 +39,7 @@ class Command(BaseCommand):
         try:
             set_warm(
                 pool,
-                vcpus=options["vcpus"],
-                memory_bytes=_bytes(options["memory"]),
+                Sizes(options["vcpus"], _bytes(options["memory"]), _bytes(options["disk"])),
                 count=options["count"],
                 actor="system:set_warm",
             )
