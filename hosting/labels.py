@@ -56,7 +56,7 @@ def volume_name(uuid: UUID) -> str:
 
 
 def image_name(digest: str, builder: str) -> str:
-    """The name_label of an image's golden VDI: its digest ("sha256:…"), and who built it ("erofs-1")."""
+    """The name_label of an image's golden VDI: its digest ("sha256:…"), and who built it ("erofs-2")."""
     return f"image-{digest}-{builder}"
 
 

@@ -47,13 +47,13 @@ class Builder(Protocol):
 
 @dataclass(frozen=True)
 class ErofsDisk:
-    """ "erofs-1": a GUID partition table, boot files if there are any, and the merged files as EROFS."""
+    """ "erofs-2": a GUID partition table, boot files if there are any, and the merged files as EROFS."""
 
     boot: BootFiles | None = None
 
     @property
     def name(self) -> str:
-        return f"erofs-1+{self.boot.version}" if self.boot else "erofs-1"
+        return f"erofs-2+{self.boot.version}" if self.boot else "erofs-2"
 
     def build(
         self, image: Resolved, blobs: Blobs, target: BinaryIO, spool: Spool, limits: Limits

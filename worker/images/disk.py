@@ -29,10 +29,13 @@ _ESP: Final = UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 _LINUX: Final = UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 _SPACE: Final = UUID("3c7c9bd5-7ad3-4f0b-9a3c-3d3b6a1c1d5e")
 """Where the identifiers of our disks and partitions come from."""
-_ENTRIES: Final = 128
+_ENTRIES: Final = 4
+"""One sector of them: Linux reads all, in front and at the disk's end, page after page, before there is a partition."""
 _ENTRY: Final = struct.Struct("<16s16sQQQ72s")
 _HEADER: Final = struct.Struct("<8sIIIIQQQQ16sQIII")
 _TABLE_SECTORS: Final = _ENTRIES * _ENTRY.size // SECTOR
+_RESERVED_SECTORS: Final = 16384 // SECTOR
+"""What must be kept free for a table, however few entries it has (5.3.1)."""
 _VERSION: Final = re.compile(r"[A-Za-z0-9._-]{1,30}")
 
 
@@ -83,7 +86,7 @@ def root_at(boot: BootFiles | None) -> int:
 
 def disk_size(boot: BootFiles | None, root_bytes: int) -> int:
     """Bytes of the whole disk around a root file system of so many."""
-    end = root_at(boot) + root_bytes + (_TABLE_SECTORS + 1) * SECTOR
+    end = root_at(boot) + root_bytes + (_RESERVED_SECTORS + 1) * SECTOR
     return end + -end % GRAIN
 
 
@@ -137,7 +140,7 @@ def _header(own: int, other: int, entries: int, last: int, table: bytes, identit
     def packed(check: int) -> bytes:
         return _HEADER.pack(
             b"EFI PART", 0x10000, _HEADER.size, check, 0, own, other,
-            2 + _TABLE_SECTORS, last - _TABLE_SECTORS - 1,
+            2 + _RESERVED_SECTORS, last - _RESERVED_SECTORS - 1,
             _identifier(identity, "disk").bytes_le,
             entries, _ENTRIES, _ENTRY.size, zlib.crc32(table),
         )  # fmt: skip

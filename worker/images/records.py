@@ -126,4 +126,4 @@ class RootDisk:
     size_bytes: int
     """A multiple of two MiB."""
     builder: str
-    """Format and version, e.g. "erofs-1". Same image and builder: same bytes."""
+    """Format and version, e.g. "erofs-2". Same image and builder: same bytes."""

@@ -18,7 +18,6 @@ NEEDED = {
     "qemu-system-x86_64": "qemu-system-x86",
     "mkfs.erofs": "erofs-utils",
     "mksquashfs": "squashfs-tools",
-    "sgdisk": "gdisk",
     "busybox": "busybox-static",
 }
 NETWORK = [

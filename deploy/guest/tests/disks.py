@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-SECTOR = 512
+from worker.images.disk import BootFiles, disk_size, root_at, write_around
+
 MIB = 2**20
 BUSYBOX = Path("/bin/busybox")
 PASSWD = (
@@ -75,32 +76,13 @@ def golden(folder: Path, image: Path, kind: str) -> Path:
 
 
 def disk(root: Path, to: Path, boot: Path | None) -> Path:
-    """The root disk: with the partitions that boot it, or with its third alone."""
-    esp = (boot / "esp.img").stat().st_size if boot else 0
-    start = 4096 * SECTOR + esp if boot else MIB
-    size = root.stat().st_size
-    end = start + size
-    whole = end + MIB
-    whole += -whole % (2 * MIB)
+    """The root disk, as the product writes it: with the partitions that boot it, or with the last alone."""
+    files, size = BootFiles.of(boot) if boot else None, root.stat().st_size
     with to.open("wb") as file:
-        file.truncate(whole)
-    layout = [
-        f"--new=3:{start // SECTOR}:{-(-end // SECTOR) - 1}",
-        "--change-name=3:bulkhead-root",
-    ]
-    if boot:
-        layout += ["--new=1:2048:4095", "--typecode=1:ef02", "--change-name=1:bulkhead-bios"]
-        layout += [f"--new=2:4096:{4095 + esp // SECTOR}", "--typecode=2:ef00"]
-        layout += ["--change-name=2:bulkhead-esp"]
-    command("sgdisk", "--set-alignment=1", *layout, to)
-    with to.open("r+b") as file:
-        pieces = [(start, root)]
-        if boot:
-            pieces += [(0, boot / "mbr.bin"), (2048 * SECTOR, boot / "bios.img")]
-            pieces += [(4096 * SECTOR, boot / "esp.img")]
-        for at, piece in pieces:
-            file.seek(at)
-            file.write(piece.read_bytes())
+        file.truncate(disk_size(files, size))
+        write_around(file, files, size, bytes(16))
+        file.seek(root_at(files))
+        file.write(root.read_bytes())
     return to
 
 

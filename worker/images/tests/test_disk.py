@@ -62,8 +62,26 @@ def test_both_headers_agree_and_add_up(tmp_path: Path) -> None:
         assert zlib.crc32(header) == told
         own, other = struct.unpack_from("<QQ", header, 24)
         assert (own * 512, other * 512) == (at, len(disk) - 512 if at == 512 else 512)
-        (entries,) = struct.unpack_from("<Q", header, 72)
-        assert disk[entries * 512 :][: 128 * 128] == disk[1024:][: 128 * 128]
+        begin, count, size, told = struct.unpack_from("<QIII", header, 72)
+        table = disk[begin * 512 :][: count * size]
+        assert zlib.crc32(table) == told
+        assert table == disk[1024:][: count * size]
+
+
+def test_the_tables_lie_in_the_disks_first_and_last_page_with_their_headers(tmp_path: Path) -> None:
+    """A kernel reads each page of them before it knows of a partition, one after the other."""
+    _, disk = build(tmp_path, LAYER)
+    for header, page in ((512, 0), (len(disk) - 512, len(disk) // 4096 - 1)):
+        begin, count, size = struct.unpack_from("<QII", disk, header + 72)
+        assert begin * 512 // 4096 == (begin * 512 + count * size - 1) // 4096 == page
+
+
+def test_as_much_is_kept_for_each_table_as_the_specification_asks(tmp_path: Path) -> None:
+    _, disk = build(tmp_path, LAYER)
+    for header in (512, len(disk) - 512):
+        first, last = struct.unpack_from("<QQ", disk, header + 40)
+        assert first * 512 - 1024 >= 16384
+        assert len(disk) - 512 - (last + 1) * 512 >= 16384
 
 
 def test_a_disks_identifiers_are_its_contents_own(tmp_path: Path, boot: Path) -> None:
@@ -78,8 +96,8 @@ def test_a_disks_identifiers_are_its_contents_own(tmp_path: Path, boot: Path) ->
 
 
 def test_a_builders_name_tells_the_version_of_its_boot_files(boot: Path) -> None:
-    assert ErofsDisk().name == "erofs-1"
-    assert ErofsDisk(BootFiles.of(boot)).name == "erofs-1+7.1-abc"
+    assert ErofsDisk().name == "erofs-2"
+    assert ErofsDisk(BootFiles.of(boot)).name == "erofs-2+7.1-abc"
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_without_any_nothing_private_is_reached(settings: Settings, tmp_path: Pa
     images = Images.by_settings()
     assert images.reach.allowed == ()
     assert images.reach.ca_file is None
-    assert images.builder.name == "erofs-1"
+    assert images.builder.name == "erofs-2"
     assert images.limits_of("any") == Limits()
     assert images.ways.cache is None
     assert images.ways.proxy is None
@@ -73,7 +73,7 @@ def test_boot_files_are_part_of_the_builders_name(settings: Settings, tmp_path: 
     for name in ("mbr.bin", "bios.img"):
         (tmp_path / name).write_bytes(b"")
     settings.GUEST_BOOT = str(tmp_path)
-    assert Images.by_settings().builder.name == "erofs-1+9"
+    assert Images.by_settings().builder.name == "erofs-2+9"
 
 
 @pytest.mark.parametrize(
