@@ -36,6 +36,17 @@ int disk_find(int device, char path[DISK_PATH]) {
     return -1;
 }
 
+bool disk_is_announced(void) {
+    bool found = false;
+    DIR *all = opendir("/sys/bus/xen/devices");
+    if (!all)
+        return false;
+    for (struct dirent *one; !found && (one = readdir(all));)
+        found = !strncmp(one->d_name, "vbd-", strlen("vbd-"));
+    closedir(all);
+    return found;
+}
+
 int disk_wait(int device, char path[DISK_PATH]) {
     int64_t deadline = now_ms() + DISK_WAIT_MS;
     while (disk_find(device, path)) {

@@ -14,6 +14,9 @@ int disk_find(int device, char path[DISK_PATH]);
 /* The same once the kernel has it; -1 after DISK_WAIT_MS. */
 int disk_wait(int device, char path[DISK_PATH]);
 
+/* Has Xen told the kernel of any disk? It may be a while until that opens. */
+bool disk_is_announced(void);
+
 /* The root disk's partition of this name (GPT), once the kernel has read it; -1 after DISK_WAIT_MS. */
 int disk_partition(const char *name, char path[DISK_PATH]);
 

@@ -228,6 +228,9 @@ static void wait_for_root(void) {
     /* What every root needs sooner or later; whoever starts it shall not wait for that. */
     if (modules_load("erofs") || modules_load("overlay"))
         failed("modules");
+    /* Before there is a root disk none but scratch can be there. */
+    if (disk_is_announced() && root_mount_scratch())
+        give_up("the scratch disk cannot be used");
     uevents = uevents_open();
     if (uevents < 0)
         give_up("the kernel tells of no devices");

@@ -37,15 +37,25 @@ int root_mount_golden(void) {
     return 0;
 }
 
-int root_assemble(void) {
+int root_mount_scratch(void) {
+    static bool is_mounted;
     char path[DISK_PATH];
-    struct stat golden;
+    if (is_mounted)
+        return 0;
     if (disk_wait(DISK_SCRATCH, path))
         return failed("no scratch disk");
     mkdir(SCRATCH, 0755);
-    mkdir(ROOT, 0755);
     if (disk_mount_ext4(path, SCRATCH, false))
         return -1;
+    is_mounted = true;
+    return 0;
+}
+
+int root_assemble(void) {
+    struct stat golden;
+    if (root_mount_scratch())
+        return -1;
+    mkdir(ROOT, 0755);
     if (mkdir(SCRATCH "/upper", 0755) && errno != EEXIST)
         return failed(SCRATCH "/upper");
     if (mkdir(SCRATCH "/work", 0755) && errno != EEXIST)

@@ -8,7 +8,10 @@
 /* Mount the golden root, read-only: needs no spec. -1 after saying why. */
 int root_mount_golden(void);
 
-/* Mount scratch and the overlay on it, and open the container's root: a descriptor, or -1 after saying why. */
+/* Mount the scratch disk, on which a file system is made if it is blank; once. -1 after saying why. */
+int root_mount_scratch(void);
+
+/* Mount the overlay on scratch, which need not be mounted yet, and open the container's root: a descriptor, or -1 after saying why. */
 int root_assemble(void);
 
 /* Volumes, /dev, /dev/pts, /dev/shm, /sys, and /etc/{hostname,hosts,resolv.conf} over the image's own. */

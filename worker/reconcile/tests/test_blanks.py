@@ -11,8 +11,9 @@ import pytest
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from hosting import labels
 from hosting.fleet.choices import HostState
-from hosting.fleet.models import Host, Pool
+from hosting.fleet.models import Host, Pool, Vdi
 from hosting.fleet.tests.makers import make_host, make_vm
 from hosting.operations import bell
 from hosting.operations.choices import State
@@ -203,6 +204,10 @@ def test_the_ledger_adds_up_with_blanks_in_it(host: Host) -> None:
 @pytest.mark.parametrize(("ended", "swept"), [(False, 0), (True, 1)])
 def test_what_is_left_of_a_blank_that_ended_is_swept(host: Host, ended: bool, swept: int) -> None:
     blank = ready_on(host)
+    assert blank.disk_uuid is not None
+    Vdi.objects.create(
+        pool=host.pool, uuid=blank.disk_uuid, name="scratch", marker={labels.BLANK: str(blank.pk)}
+    )
     if ended:
         Blank.objects.all().end(blank)
     now = timezone.now()
@@ -211,6 +216,7 @@ def test_what_is_left_of_a_blank_that_ended_is_swept(host: Host, ended: bool, sw
     if swept:
         sweep = Operation.objects.get(kind="pool.sweep", state=State.ACTIVE)
         assert sweep.facts["vms"] == [str(blank.vm_uuid)]
+        assert sweep.facts["vdis"] == [str(blank.disk_uuid)]
 
 
 def test_a_host_has_as_much_room_with_its_blanks_mirrored_as_without(host: Host) -> None:

@@ -144,7 +144,7 @@ def test_a_sum_that_its_rows_do_not_make_is_wrong() -> None:
 
 
 LIVES, IS_OVER, GOLDEN, VM = (UUID(int=number) for number in (20, 21, 22, 23))
-NET = UUID(int=24)
+NET, BLANK, BLANK_OVER = (UUID(int=number) for number in (24, 25, 26))
 LEDGER = Ledger(
     segments={LIVES: NET},
     ended_segments=frozenset({IS_OVER}),
@@ -152,6 +152,8 @@ LEDGER = Ledger(
     ended=frozenset({IS_OVER}),
     digests=frozenset({"sha256:ours"}),
     sources=frozenset({GOLDEN}),
+    blanks=frozenset({BLANK}),
+    ended_blanks=frozenset({BLANK_OVER}),
 )
 
 
@@ -178,6 +180,9 @@ def test_a_vm_is_an_orphan_when_the_ledger_knows_that_it_is_over(
         (Disk(ONE, is_attached=False, instance=IS_OVER, own=ONE), True),
         (Disk(ONE, is_attached=True, instance=IS_OVER, own=ONE), False),
         (Disk(ONE, is_attached=False, instance=LIVES, own=ONE), False),
+        (Disk(ONE, is_attached=False, blank=BLANK_OVER, own=ONE), True),
+        (Disk(ONE, is_attached=True, blank=BLANK_OVER, own=ONE), False),
+        (Disk(ONE, is_attached=False, blank=BLANK, own=ONE), False),
         (Disk(ONE, is_attached=False, own=GOLDEN), True),
         (Disk(ONE, is_attached=False, own=UUID(int=98)), False),
         (Disk(ONE, is_attached=False, own=ONE, filling="sha256:ours"), True),
@@ -221,9 +226,11 @@ def test_a_network_that_is_still_being_made_is_no_orphan() -> None:
 def test_what_the_ledger_never_heard_of_is_a_stranger() -> None:
     vms = [Machine(ONE, UUID(int=99), is_halted=True, is_idle=True)]
     vdis = [Disk(ONE, is_attached=False, instance=UUID(int=97)), Disk(ONE, False, instance=LIVES)]
+    vdis += [Disk(ONE, is_attached=False, blank=UUID(int=95)), Disk(ONE, False, blank=BLANK)]
     wires = [Wire(ONE, UUID(int=96), is_used=True), Wire(ONE, IS_OVER, is_used=False)]
     assert orphans(vms, vdis, wires, LEDGER).strangers == {
         UUID(int=99),
         UUID(int=97),
         UUID(int=96),
+        UUID(int=95),
     }

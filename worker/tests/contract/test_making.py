@@ -250,6 +250,28 @@ def test_an_adopted_vif_locks_as_it_is_asked_now(place: Place, workshop: Worksho
     assert (vif.locking_mode, vif.ipv4_allowed) == ("locked", ("192.0.2.9",))
 
 
+def test_a_vif_is_put_on_the_network_that_is_asked_for_now(
+    place: Place, workshop: Workshop
+) -> None:
+    vm, (one, other) = workshop.vm(), place.hypervisor.networks()[:2]
+    mac = "02:00:5e:00:53:04"
+    place.hypervisor.ensure_vif(VifSpec(vm.uuid, one.uuid, 0, mac, locking_mode="disabled"))
+    place.hypervisor.ensure_vif(VifSpec(vm.uuid, other.uuid, 0, mac, ipv4_allowed=("192.0.2.9",)))
+    (vif,) = place.hypervisor.vifs(vm.uuid)
+    assert (vif.network, vif.locking_mode) == (other.uuid, "locked")
+    assert vif.ipv4_allowed == ("192.0.2.9",)
+
+
+def test_a_vif_of_another_mac_on_the_same_device_is_a_conflict(
+    place: Place, workshop: Workshop
+) -> None:
+    vm, network = workshop.vm(), place.hypervisor.networks()[0]
+    place.hypervisor.ensure_vif(VifSpec(vm.uuid, network.uuid, 0, "02:00:5e:00:53:05"))
+    with pytest.raises(Refused) as error:
+        place.hypervisor.ensure_vif(VifSpec(vm.uuid, network.uuid, 0, "02:00:5e:00:53:06"))
+    assert error.value.reason == "conflict"
+
+
 def test_locking_can_be_changed(place: Place, workshop: Workshop) -> None:
     vm, network = workshop.vm(), place.hypervisor.networks()[0]
     place.hypervisor.ensure_vif(VifSpec(vm.uuid, network.uuid, 0, "02:00:5e:00:53:03"))

@@ -1,6 +1,7 @@
 """Start, stop, move; and what is said when that cannot be."""
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -215,6 +216,23 @@ def test_a_blank_gets_its_devices_as_it_runs_and_once(
     (vbd,), (vif,) = place.hypervisor.vbds(vm), place.hypervisor.vifs(vm)
     assert (vbd.vdi, vbd.currently_attached) == (disk.uuid, True)
     assert (vif.network, vif.currently_attached, vif.locking_mode) == (network, True, "locked")
+
+
+@pytest.mark.parametrize("stands_still", [True, False])
+def test_a_vif_of_a_vm_moves_to_another_network_without_being_unplugged(
+    place: Place, workshop: Workshop, lab: RunningLab, stands_still: bool
+) -> None:
+    vm = blank_on(workshop, place.master())
+    one, other = (network.uuid for network in place.hypervisor.networks()[:2])
+    spec = VifSpec(vm, one, 0, "02:00:5e:00:53:32", locking_mode="disabled")
+    place.hypervisor.unpause(vm)
+    place.hypervisor.ensure_vif(spec, plug=True)
+    if stands_still:
+        place.hypervisor.pause(vm)
+    for _ in range(2):
+        place.hypervisor.ensure_vif(replace(spec, network=other, locking_mode="locked"))
+    (vif,) = place.hypervisor.vifs(vm)
+    assert (vif.network, vif.currently_attached, vif.locking_mode) == (other, True, "locked")
 
 
 def test_nothing_is_plugged_into_a_vm_that_stands_still(
