@@ -21,7 +21,7 @@ from worker.tests.whole.estate import Estate
 pytestmark = pytest.mark.django_db
 
 KERNEL = "/boot/guest/vmlinuz"
-CHANGES = ("VM.set_name_label", "VM.unpause", "VBD.plug", "VIF.plug")
+CHANGES = ("VM.set_name_label", "VM.unpause", "VBD.plug", "VIF.move")
 
 
 @pytest.fixture
@@ -29,9 +29,15 @@ def warm(estate: Estate) -> Estate:
     """Its pool boots directly, carries networks, and keeps a blank on each of its three hosts."""
     call_command("set_boot", "lab", "pvh", kernel=KERNEL, stdout=StringIO())
     call_command("set_network", "lab", device="eth1", vlans="300-399", stdout=StringIO())
-    call_command("set_warm", "lab", memory="128MiB", count=1, stdout=StringIO())
+    want_blanks(1)
     keep(estate)
     return estate
+
+
+def want_blanks(count: int) -> None:
+    """Of the size of the estate's containers."""
+    size = {"memory": "128MiB", "disk": "64MiB"}
+    call_command("set_warm", "lab", **size, count=count, stdout=StringIO())
 
 
 def keep(estate: Estate) -> None:
@@ -45,7 +51,7 @@ def keep(estate: Estate) -> None:
 
 def unwarm(estate: Estate) -> None:
     """The lab is other tests' too."""
-    call_command("set_warm", "lab", memory="128MiB", count=0, stdout=StringIO())
+    want_blanks(0)
     while Blank.objects.all().living().exists():
         keep(estate)
 
@@ -73,9 +79,10 @@ def test_a_container_starts_in_a_vm_that_had_booted_and_another_takes_its_place(
     assert warm.settle(gone).state == State.SUCCEEDED
     unwarm(warm)
     assert not warm.vms()
+    assert not warm.disks()
 
 
-@pytest.mark.parametrize("call", CHANGES)
+@pytest.mark.parametrize("call", ["VDI.set_name_label", *CHANGES])
 @pytest.mark.parametrize("action", ["drop_before", "drop_after"])
 def test_whatever_call_is_lost_it_runs_once(warm: Estate, call: str, action: Action) -> None:
     image = warm.imported()

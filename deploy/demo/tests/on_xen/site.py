@@ -136,8 +136,8 @@ class Site:
 
     def keep_blanks(self, count: int) -> set[str]:
         """So many VMs of the size of SMALL, booted and paused, on each host that takes any; which they are."""
-        size = f"{SMALL['memory_bytes'] // MIB}MiB"
-        words = ("set_warm", LAB_POOL, "--memory", size, "--count", str(count))
+        memory, disk = (f"{SMALL[name] // MIB}MiB" for name in ("memory_bytes", "disk_bytes"))
+        words = ("set_warm", LAB_POOL, "--memory", memory, "--disk", disk, "--count", str(count))
         subprocess.run(
             [
                 sys.executable,
