@@ -6,15 +6,19 @@ On one emulated host of the Xen lab (fully emulated: only ratios mean something)
 
     container   crun with a network namespace and a veth pair in dom0; its root is the same erofs, from a local file,
                 under an overlay; no cgroup, no seccomp filter
-    warm        a PVH VM of ours that was booted blank and paused: NBD disks attached, all plugged, unpaused
+    warm        a PVH VM of ours that was booted blank, with a scratch disk and an interface that leads nowhere,
+                and paused: the interface moved to its network and locked, config and root attached and plugged,
+                unpaused
     warm-pv     the same as PV, of which an emulated processor runs the guest's part faster
-    warm-xapi   the same as XAPI allows it, which plugs only into running VMs: unpaused, then device by device
+    warm-xapi   the same as XAPI allows it, which plugs only into running VMs: unpaused, then one after the other
+    bare        like warm-xapi, of a blank that has no device yet: all four are plugged, and scratch is formatted
     resume      a VM of ours from its saved memory
     cold-pvh    a VM of ours, made and booted
     cold-pv     the same as PV
 
 The server is busybox httpd, in an image made by the product's builder. VMs get root, config and a blank scratch disk
-over NBD, and an interface that is locked. Everybody is asked from the lab's own network namespace. The agent is
+over NBD, and an interface that is locked. The host has two processors, one of them dom0's alone as long as it wants it;
+both are emulated by threads of a machine that has two, and serves the disks besides. Everybody is asked from the lab's own network namespace. The agent is
 asked directly: what XAPI's daemons and Bulkhead add is not in it (benchmarks.overhead measures that).
 """
 
@@ -61,12 +65,25 @@ GOALS = {
     "warm": 1.0,
     "warm-pv": 1.0,
     "warm-xapi": 1.0,
+    "bare": 1.0,
     "resume": 1.5,
     "cold-pvh": 3.0,
     "cold-pv": 3.0,
 }
-VARIANTS = ("container", "warm", "warm-pv", "warm-xapi", "resume", "cold-pvh", "cold-pv")
+VARIANTS = (
+    "container",
+    "warm",
+    "warm-pv",
+    "warm-xapi",
+    "bare",
+    "resume",
+    "cold-pvh",
+    "cold-pv",
+)
+CPUS = 2
 MEMORY_MIB = 96
+ROOT_DISK, CONFIG, SCRATCH = range(3)
+BRIDGE, PARKING = "xenbr0", "parking"
 ARGUMENTS = "console=hvc0 panic=1 net.ifnames=0 quiet"
 FIRST_ADDRESS = 200
 FIRST_PORT = 12000
@@ -274,8 +291,9 @@ class Vm:
         self.disks = [
             {"device": i, "vdi": one.name, "read_only": i < 2} for i, one in enumerate(self.servers)
         ]
-        vif = {"device": 0, "mac": mac, "bridge": "xenbr0", "locked": True}
-        self.vifs = [{**vif, "ipv4": [self.address], "ipv6": []}]
+        self.vif = {"device": 0, "mac": mac}
+        self.locked = {"bridge": BRIDGE, "locked": True, "ipv4": [self.address], "ipv6": []}
+        self.vifs = [{**self.vif, **self.locked}]
 
     def close(self) -> None:
         for server in self.servers:
@@ -287,7 +305,11 @@ class Vm:
             export = {"host": GATEWAY, "port": server.port, "export": server.name}
             self.agent.call("disk_attach", vdi=server.name, read_only=disk["read_only"], **export)
 
-    def create(self, arguments: str, *, devices: bool, paused: bool) -> None:
+    def plug(self, *which: int) -> None:
+        self.attach(*which)
+        self.agent.call("plug", uuid=self.identity, disks=[self.disks[n] for n in which])
+
+    def create(self, arguments: str, disks: list[Any], vifs: list[Any], *, paused: bool) -> None:
         self.agent.call(
             "create",
             uuid=self.identity,
@@ -297,8 +319,8 @@ class Vm:
             kernel="/boot/guest/vmlinux",
             ramdisk="/boot/guest/initramfs",
             args=arguments,
-            disks=self.disks if devices else [],
-            vifs=self.vifs if devices else [],
+            disks=disks,
+            vifs=vifs,
             xenstore={},
             paused=paused,
         )
@@ -328,7 +350,7 @@ class Vm:
         """Ask the agent for what a start is; yields each part's name when it is done."""
         self.attach()
         yield "disks"
-        self.create(ARGUMENTS, devices=True, paused=True)
+        self.create(ARGUMENTS, self.disks, self.vifs, paused=True)
         yield "build"
         self.agent.call("unpause", uuid=self.identity)
         yield "unpause"
@@ -344,12 +366,20 @@ class ColdPv(Vm):
     kind = "pv"
 
 
-class Warm(Vm):
+class Blank(Vm):
+    """One that has booted. `given`: disks that it has from the first, and with them an interface."""
+
     boots = False
+    given: tuple[int, ...] = (SCRATCH,)
 
     def prepare(self) -> None:
         super().prepare()
-        self.create(f"{ARGUMENTS} bulkhead.blank", devices=False, paused=False)
+        if self.given:
+            self.attach(*self.given)
+        disks = [self.disks[number] for number in self.given]
+        parked = {**self.vif, "bridge": PARKING, "disabled": True}
+        vifs = [parked] if self.given else []
+        self.create(f"{ARGUMENTS} bulkhead.blank", disks, vifs, paused=False)
         until = time.monotonic() + LIMIT
         while self.bench.when(self.identity, "vm-data/blank") is None:
             if time.monotonic() > until:
@@ -357,10 +387,18 @@ class Warm(Vm):
             time.sleep(PACE)
         self.agent.call("pause", uuid=self.identity)
 
+    def link(self) -> None:
+        locked = {**self.locked, "disabled": False}
+        self.agent.call("vif_move", uuid=self.identity, device=0, **locked)
+
+
+class Warm(Blank):
     def ask(self) -> Iterator[str]:
-        self.attach()
+        self.link()
+        yield "link"
+        self.attach(CONFIG, ROOT_DISK)
         yield "disks"
-        self.agent.call("plug", uuid=self.identity, disks=self.disks, vifs=self.vifs)
+        self.agent.call("plug", uuid=self.identity, disks=self.disks[:SCRATCH])
         yield "plug"
         self.agent.call("unpause", uuid=self.identity)
         yield "unpause"
@@ -370,17 +408,31 @@ class WarmPv(Warm):
     kind = "pv"
 
 
-class WarmXapi(Warm):
+class WarmXapi(Blank):
     def ask(self) -> Iterator[str]:
         self.agent.call("unpause", uuid=self.identity)
         yield "unpause"
-        for number in (1, 2):
-            self.attach(number)
-            self.agent.call("plug", uuid=self.identity, disks=[self.disks[number]])
+        self.plug(CONFIG)
+        yield "config"
+        self.link()
+        yield "link"
+        self.plug(ROOT_DISK)
+        yield "root"
+
+
+class Bare(Blank):
+    given = ()
+
+    def ask(self) -> Iterator[str]:
+        self.agent.call("unpause", uuid=self.identity)
+        yield "unpause"
+        self.plug(CONFIG)
+        self.plug(SCRATCH)
+        yield "config and scratch"
         self.agent.call("plug", uuid=self.identity, vifs=self.vifs)
-        self.attach(0)
-        self.agent.call("plug", uuid=self.identity, disks=[self.disks[0]])
-        yield "plug"
+        yield "interface"
+        self.plug(ROOT_DISK)
+        yield "root"
 
 
 class Resume(Vm):
@@ -421,6 +473,7 @@ MAKERS: dict[str, Callable[[Bench, int], Any]] = {
     "warm": Warm,
     "warm-pv": WarmPv,
     "warm-xapi": WarmXapi,
+    "bare": Bare,
     "resume": Resume,
     "cold-pvh": Vm,
     "cold-pv": ColdPv,
@@ -433,7 +486,9 @@ def host() -> Iterator[Bench]:
     boot = GUEST / "out"
     build_guest(boot)
     state = ROOT / ".xenlab"
-    lab = XenLab(plan(state, name=f"bench-{os.getpid()}", hosts=1, image=state / "bench-image"))
+    lab = XenLab(
+        plan(state, name=f"bench-{os.getpid()}", hosts=1, image=state / "bench-image", cpus=CPUS)
+    )
     lab.build(boot, EXTRA)
     with ExitStack() as stack:
         stack.callback(lab.down)
@@ -507,7 +562,10 @@ def main() -> int:
     small = (GUEST / "out/small/vmlinux").exists()
     with host() as bench:
         kernel = "the small one" if small else "Debian's cloud kernel"
-        print(f"guests: {MEMORY_MIB} MiB, 1 vCPU, kernel {kernel}; load {os.getloadavg()[0]:.1f}")
+        bench.agent.call("bridge", name=PARKING)
+        print(
+            f"host: {CPUS} CPUs; guests: {MEMORY_MIB} MiB, 1 vCPU, kernel {kernel}; load {os.getloadavg()[0]:.1f}"
+        )
         found = measure(bench, names, 2 if options.short else options.rounds)
     return 0 if "warm" not in found or show(found) else 1
 

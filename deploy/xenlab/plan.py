@@ -97,6 +97,7 @@ def plan(
     hosts: int | None = None,
     image: Path | None = None,
     memory: int = 1536,
+    cpus: int = 1,
 ) -> LabPlan:
     """A lab below the folder `state`; raises XenlabError `bad_name`, `bad_hosts`.
 
@@ -115,4 +116,5 @@ def plan(
         image=(image or state / "image").absolute(),
         hosts=tuple(HostPlan(number, folder) for number in range(1, hosts + 1)),
         memory_mib=memory,
+        cpus=cpus,
     )

@@ -187,6 +187,7 @@ class Making:
                 # As it was locked, and only then as it is to be.
                 self._calls.call("VIF.move", vif, network)
             self._lock(records.vif_record(found[vif], self._calls.resolve), spec)
+            plug = plug and not found[vif]["currently_attached"]
         if plug:
             self._plug("VIF", vif)
 
