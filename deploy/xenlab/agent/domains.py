@@ -135,14 +135,7 @@ class Domains:
 
     async def create(self, wanted: spec.Domain) -> dict[str, Any]:
         identity = wanted.devices.uuid
-        paths = {one.export.vdi: one.path for one in nbd.attached()}
-
-        def path_of(vdi: str) -> str:
-            if vdi not in paths:
-                raise AgentError("disk_not_attached", f"disk {vdi} is not attached to this host")
-            return paths[vdi]
-
-        text = spec.configuration(wanted, path_of)
+        text = spec.configuration(wanted, lambda vdi: nbd.one(vdi).path)
         async with self.arriving(wanted.devices):
             file = KEPT / f"{identity}.cfg"
             file.write_text(text)

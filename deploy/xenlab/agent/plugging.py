@@ -39,11 +39,7 @@ class Plugging:
         async with self._domains.doing(domain, "plug"):
             known = self._known(domain)
             _check_free(known, more)
-            paths = {one.export.vdi: one.path for one in nbd.attached()}
-            for disk in more.disks:
-                if disk.vdi not in paths:
-                    raise AgentError("disk_not_attached", f"disk {disk.vdi} is not attached here")
-            added = [libxl.of_disk(disk, paths[disk.vdi]) for disk in more.disks]
+            added = [libxl.of_disk(disk, nbd.one(disk.vdi).path) for disk in more.disks]
             added += [libxl.of_vif(vif) for vif in more.vifs]
             # First of all: an interface is filtered by what is known of it.
             self._domains.expect(

@@ -194,8 +194,4 @@ def _state_file(arguments: Arguments) -> Path:
     """Where a domain's memory lies: an attached disk (`vdi`), or a file of this host (`path`)."""
     if "vdi" not in arguments:
         return SAVED / fields.plain_name(arguments, "path")
-    vdi = fields.plain_name(arguments, "vdi")
-    for disk in nbd.attached():
-        if disk.export.vdi == vdi:
-            return Path(disk.path)
-    raise AgentError("disk_not_attached", f"disk {vdi} is not attached to this host")
+    return Path(nbd.one(fields.plain_name(arguments, "vdi")).path)
