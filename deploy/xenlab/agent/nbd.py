@@ -85,7 +85,8 @@ async def attach(export: Export, *, timeout: float, dead_timeout: int) -> Attach
             _socket(connection),
         )
     told = {kind: value for answer in answers for kind, value in netlink.attributes(answer)}
-    new = Attached(*struct.unpack("=I", told[INDEX]), export)
+    (index,) = struct.unpack("=I", told[INDEX])
+    new = Attached(index, export)
     try:
         _link(new)
     except OSError:
@@ -232,6 +233,9 @@ async def _handshake(connection: socket.socket, export: Export) -> tuple[int, in
     # Client flags: fixed newstyle, no zeroes.
     request = struct.pack(">I", 3) + OPTION_MAGIC + struct.pack(">II", GO, len(body)) + body
     await loop.sock_sendall(connection, request)
+    # A server that answers in small parts (qemu-nbd) sends the second when the first is acknowledged, which a
+    # kernel that has just sent something itself puts off for 40 ms.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
     size, flags = None, 0
     while True:
         magic, option, kind, length = struct.unpack(">QIII", await _read(connection, 20))
