@@ -136,7 +136,7 @@ def one(vdi: str) -> Attached:
 def find(vdi: str) -> Attached | None:
     """A disk, if it is attached: its link says where to look, the kernel whether it is there."""
     try:
-        target = os.readlink(LINKS / vdi)  # noqa: PTH115
+        target = os.readlink(f"{LINKS}/{vdi}")  # noqa: PTH115
     except FileNotFoundError:
         return None
     known = at(int(target.removeprefix(NODE)))
@@ -150,7 +150,8 @@ def at(index: int) -> Attached | None:
     if not os.path.exists(f"{folder}/pid"):  # noqa: PTH110
         return None
     try:
-        text = Path(folder, "backend").read_text().strip()
+        with open(f"{folder}/backend") as file:  # noqa: PTH123
+            text = file.read().strip()
     except OSError:
         return None
     return Attached(index, Export(**json.loads(text))) if text else None
