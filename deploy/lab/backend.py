@@ -91,6 +91,12 @@ class Backend:
     async def filter_interface(self, vif: Row) -> None:
         """Have an interface of a running domain let through what its record says."""
 
+    async def move_interface(self, machine: Machine, vif: Row, network: Row) -> None:
+        """Have an interface of a domain, running or paused, on the network, with the locking it has there.
+
+        The machine has the network; the interface's record still says where it was.
+        """
+
     # --- hosts
 
     async def cut_power(self, machine: Machine) -> None:

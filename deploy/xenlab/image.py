@@ -33,7 +33,7 @@ DOM0_MODULES = (
     *("xen-blkback", "xen-netback", "bridge", "8021q", "virtio_net", "nbd"),
     *("nf_tables", "nft_meta_bridge"),
 )
-# nbds_max: disks of all VMs of a host. max_part: dom0 must not read partition tables that guests wrote.
+# nbds_max: devices for disks that are there from the start; the kernel makes more. max_part: dom0 must not read partition tables that guests wrote.
 MODULE_OPTIONS = {"nbd": "nbds_max=64 max_part=0", "xen-blkback": "max_buffer_pages=1024"}
 DISK_SIZE = "1G"
 # What the agent imports, compiled beforehand: compiling takes an emulated processor seconds.

@@ -213,18 +213,22 @@ def attach_all(lab: Lab, vm: Row, host: Row) -> None:
 
 @message("VIF.move")
 async def move(call: Call, vif: Row, network: str) -> None:
-    """Put the interface on another network, live.
+    """Put the interface on another network, live; the guest may stand still meanwhile.
 
     Raises HOST_CANNOT_ATTACH_NETWORK [host, network] when the VM's host is not on it.
     """
     target = call.db.get("network", network)
     await _reach_vm(call, vif)
     if is_active(call.lab, vif):
-        host = call.db.get("host", call.db.get("VM", vif.VM).resident_on)
+        vm = call.db.get("VM", vif.VM)
+        host = call.db.get("host", vm.resident_on)
         if not is_available(call.lab, target, host):
             raise XapiError("HOST_CANNOT_ATTACH_NETWORK", host.ref, target.ref)
         check_attachable(call.lab, target, host)
         attach_network(call.lab, target, host)
+        machine = call.lab.machine(host.ref)
+        async with machine.xenopsd.turn(vm.uuid):
+            await call.lab.backend.move_interface(machine, vif, target)
     call.db.update(vif, network=target.ref)
 
 
@@ -244,10 +248,13 @@ def is_active(lab: Lab, vif: Row) -> bool:
 
 
 def effective_locking_mode(lab: Lab, vif: Row, mode: str) -> str:
-    """The mode that holds: network_default stands for what the network says."""
-    if mode != "network_default":
-        return mode
-    return str(lab.db.get("network", vif.network).default_locking_mode)
+    """The mode that holds where the interface is."""
+    return locking_mode_on(lab.db.get("network", vif.network), mode)
+
+
+def locking_mode_on(network: Row, mode: str) -> str:
+    """The mode that holds on a network: network_default stands for what it says."""
+    return str(network.default_locking_mode) if mode == "network_default" else mode
 
 
 @message("VIF.set_locking_mode")

@@ -267,6 +267,15 @@ class FakeHost:
         self.filters[uuid, device] = wanted
         return {}
 
+    async def do_vif_move(self, uuid: str, device: int, bridge: str, **wanted: Any) -> Any:
+        if bridge not in self.bridges:
+            raise Refused("no_such_bridge")
+        for vif in self._one(uuid).wanted["vifs"]:
+            if vif["device"] == device:
+                vif.update(wanted, bridge=bridge)
+                return {}
+        raise Refused("no_such_interface")
+
     async def do_stats(self) -> Any:
         return {
             "domains": [

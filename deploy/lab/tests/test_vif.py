@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from deploy.lab.classes.vif import generate_mac
+from deploy.lab.database import Row
+from deploy.lab.errors import XapiError
 from deploy.lab.testing import RunningLab, running_lab
 from deploy.lab.tests.networking import (
     a_network,
@@ -145,6 +147,49 @@ def test_a_plugged_vif_moves_to_a_network_of_its_host(
     api.VIF.move(vif, network_named(api, "xenbr1"))
     assert api.VIF.get_network(vif) == network_named(api, "xenbr1")
     assert api.VIF.get_currently_attached(vif)
+
+
+def test_the_host_is_told_of_a_move_whether_the_guest_runs_or_is_paused(
+    lab: RunningLab, api: Any, xenbr0: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    async def told_to(machine: Any, vif: Row, network: Row) -> None:
+        told.append((machine.host.ref, vif.network, network.ref))
+
+    monkeypatch.setattr(lab.lab.backend, "move_interface", told_to)
+    vm, xenbr1 = a_vm(lab, host), network_named(api, "xenbr1")
+    vif = api.VIF.create(vif_record(vm, xenbr0))
+    api.VIF.plug(vif)
+    api.VIF.move(vif, xenbr1)
+    lab.do(lambda inner: inner.db.update(inner.db.get("VM", vm), power_state="Paused"))
+    api.VIF.move(vif, xenbr0)
+    assert told == [(host, xenbr0, xenbr1), (host, xenbr1, xenbr0)]
+
+
+def test_a_vif_without_a_domain_moves_by_its_record_alone(
+    lab: RunningLab, api: Any, xenbr0: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab.lab.backend, "move_interface", _refuse)
+    for vm in (a_vm(lab), a_vm(lab, host)):
+        vif = api.VIF.create(vif_record(vm, xenbr0))
+        api.VIF.move(vif, network_named(api, "xenbr1"))
+        assert api.VIF.get_network(vif) == network_named(api, "xenbr1")
+
+
+def test_a_move_that_the_host_refuses_changes_nothing(
+    lab: RunningLab, api: Any, xenbr0: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab.lab.backend, "move_interface", _refuse)
+    vif = api.VIF.create(vif_record(a_vm(lab, host), xenbr0))
+    api.VIF.plug(vif)
+    refused = refusal(lambda: api.VIF.move(vif, network_named(api, "xenbr1")))
+    assert refused == ["INTERNAL_ERROR", "no"]
+    assert api.VIF.get_network(vif) == xenbr0
+
+
+async def _refuse(*_: Any) -> None:
+    raise XapiError("INTERNAL_ERROR", "no")
 
 
 def test_a_plugged_vif_does_not_move_to_a_network_that_its_host_is_not_on(

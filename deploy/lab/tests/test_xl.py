@@ -75,6 +75,18 @@ def with_disk(vms: Vms, host: str) -> tuple[str, str, str]:
     return vm, uuid_of(vms, vm), str(vms.api.VDI.get_uuid(vdi))
 
 
+def tagged_network(vms: Vms, vlan: int) -> str:
+    """A network that the hosts are on by a VLAN."""
+    network = str(vms.api.network.create({"name_label": "n", "other_config": {}}))
+    pif = next(
+        ref
+        for ref, pif in vms.api.PIF.get_all_records().items()
+        if pif["physical"] and pif["host"] == vms.hosts["h1"]
+    )
+    vms.api.pool.create_VLAN_from_PIF(pif, network, str(vlan))
+    return network
+
+
 def until_up(vms: Vms, vm: str) -> None:
     until(lambda: vms.api.VM_guest_metrics.get_other(vms.api.VM.get_guest_metrics(vm)))
 
@@ -151,14 +163,7 @@ def test_a_start_that_the_host_refuses_leaves_nothing(vms: Vms, xen: FakeXen) ->
 def test_interfaces_hang_on_their_networks_bridges_and_are_locked_from_the_start(
     vms: Vms, xen: FakeXen
 ) -> None:
-    record = {"name_label": "n", "name_description": "", "MTU": "1500", "other_config": {}}
-    network = vms.api.network.create(record | {"bridge": "", "managed": True})
-    pif = next(
-        ref
-        for ref, pif in vms.api.PIF.get_all_records().items()
-        if pif["physical"] and pif["host"] == vms.hosts["h1"]
-    )
-    vms.api.pool.create_VLAN_from_PIF(pif, network, "77")
+    network = tagged_network(vms, 77)
     vm = vms.vm()
     vif = vms.give_interface(vm, network)
     vms.api.VIF.set_locking_mode(vif, "locked")
@@ -485,6 +490,54 @@ def test_an_interface_is_plugged_with_its_locking_on_a_bridge_that_is_made(
     assert (wanted["locked"], wanted["ipv4"]) == (True, ["10.0.0.7"])
     vms.api.VIF.unplug(vif)
     assert xen.host("h1").domains[uuid_of(vms, vm)].wanted["vifs"] == []
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_an_interface_that_moves_hangs_on_a_bridge_that_is_made_with_the_networks_locking(
+    vms: Vms, xen: FakeXen, paused: bool
+) -> None:
+    first, second = tagged_network(vms, 81 + 2 * paused), tagged_network(vms, 82 + 2 * paused)
+    vms.api.network.set_default_locking_mode(second, "disabled")
+    vm = vms.vm()
+    vif = vms.give_interface(vm, first)
+    vms.api.VM.start_on(vm, vms.hosts["h1"], paused, False)
+    vms.api.VIF.move(vif, second)
+    (wanted,) = xen.host("h1").domains[uuid_of(vms, vm)].wanted["vifs"]
+    assert wanted["bridge"] == vms.api.network.get_bridge(second)
+    assert xen.host("h1").bridges[wanted["bridge"]] == 82 + 2 * paused
+    assert wanted["disabled"] is True
+    assert vms.api.VIF.get_network(vif) == second
+
+
+@pytest.mark.parametrize("refused", ["bridge", "vif_move"])
+def test_an_interface_that_the_host_does_not_move_stays_where_it_was(
+    vms: Vms, xen: FakeXen, refused: str
+) -> None:
+    first = vms.api.network.create({"name_label": "n", "other_config": {}})
+    second = vms.api.network.create({"name_label": "n", "other_config": {}})
+    vm = vms.vm()
+    vif = vms.give_interface(vm, first)
+    vms.api.VM.start_on(vm, vms.hosts["h1"], False, False)
+    xen.host("h1").refuses[refused] = "no_such_bridge"
+    assert error_of(vms.api.VIF.move, vif, second)[0] == "INTERNAL_ERROR"
+    assert vms.api.VIF.get_network(vif) == first
+    (wanted,) = xen.host("h1").domains[uuid_of(vms, vm)].wanted["vifs"]
+    assert wanted["bridge"] == vms.api.network.get_bridge(first)
+
+
+def test_a_vm_that_moves_takes_its_interface_to_where_that_was_moved(
+    vms: Vms, xen: FakeXen
+) -> None:
+    first, second = tagged_network(vms, 91), tagged_network(vms, 92)
+    vm, bridge = vms.vm(), vms.api.network.get_bridge(second)
+    vif = vms.give_interface(vm, first)
+    vms.api.VM.start_on(vm, vms.hosts["h1"], False, False)
+    until_up(vms, vm)
+    vms.api.VIF.move(vif, second)
+    vms.api.VM.pool_migrate(vm, vms.hosts["h2"], {"live": "true"})
+    told = [args for name, args in xen.host("h2").asked if name == "receive"]
+    assert [vif["bridge"] for vif in told[0]["vifs"]] == [bridge]
+    assert xen.host("h2").bridges[bridge] == 92
 
 
 def test_a_vm_moves_with_what_is_plugged_and_nothing_else(vms: Vms, xen: FakeXen) -> None:

@@ -249,9 +249,13 @@ class XlBackend(Backend):
         vm = self.lab.db.get("VM", vif.VM)
         machine = self.lab.machines.get(vm.resident_on) if vm.resident_on != NULL else None
         if machine is not None and vm.uuid in machine.domains and vif.currently_attached:
+            wanted = filter_of(vif, self.lab.db.get("network", vif.network))
             await self._links[machine].call(
-                "vif_filter", uuid=vm.uuid, device=int(vif.device), **filter_of(self.lab, vif)
+                "vif_filter", uuid=vm.uuid, device=int(vif.device), **wanted
             )
+
+    async def move_interface(self, machine: Machine, vif: Row, network: Row) -> None:
+        await self.plugging.move_interface(machine, vif, network)
 
     # --- hosts
 

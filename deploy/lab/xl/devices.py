@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.lab.classes.vif import effective_locking_mode
+from deploy.lab.classes.vif import locking_mode_on
 from deploy.lab.classes.wiring import pif_on
 from deploy.lab.database import Row
 from deploy.lab.lab import Lab
@@ -35,12 +35,13 @@ def vifs_of(lab: Lab, vm: Row, machine: Machine, *, plugged: bool = False) -> li
 
 
 def vif_of(lab: Lab, vif: Row, machine: Machine) -> dict[str, Any]:
+    network = lab.db.get("network", vif.network)
     return {
         "device": int(vif.device),
         "mac": vif.MAC,
-        "bridge": bridge_of(lab, lab.db.get("network", vif.network), machine)["name"],
+        "bridge": bridge_of(lab, network, machine)["name"],
         "kbps": _rate(vif),
-        **filter_of(lab, vif),
+        **filter_of(vif, network),
     }
 
 
@@ -63,9 +64,9 @@ def bridge_of(lab: Lab, network: Row, machine: Machine) -> dict[str, Any]:
     return {"name": network.bridge, "vlan": vlan}
 
 
-def filter_of(lab: Lab, vif: Row) -> dict[str, Any]:
-    """What the interface may send."""
-    mode = effective_locking_mode(lab, vif, vif.locking_mode)
+def filter_of(vif: Row, network: Row) -> dict[str, Any]:
+    """What the interface may send on a network."""
+    mode = locking_mode_on(network, vif.locking_mode)
     locked = mode == "locked"
     return {
         "locked": locked,

@@ -13,7 +13,7 @@ from deploy.lab.errors import XapiError
 from deploy.lab.lab import Lab
 from deploy.lab.machine import Machine
 from deploy.lab.xl.attaching import Attaching
-from deploy.lab.xl.devices import bridge_of, disk_of, vif_of
+from deploy.lab.xl.devices import bridge_of, disk_of, filter_of, vif_of
 from deploy.lab.xl.guest import RealGuest
 from deploy.lab.xl.link import Link, Refusal
 
@@ -57,6 +57,18 @@ class Plugging:
         """Raises DEVICE_DETACH_REJECTED [class, vif, text]."""
         guest = self._guest(machine, vif)
         await self._unplug(machine, guest, "VIF", vif, force=force, vifs=[int(vif.device)])
+
+    async def move_interface(self, machine: Machine, vif: Row, network: Row) -> None:
+        guest, link = self._guest(machine, vif), self._links[machine]
+        bridge = bridge_of(self._lab, network, machine)
+        await link.call("bridge", **bridge)
+        await link.call(
+            "vif_move",
+            uuid=guest.vm.uuid,
+            device=int(vif.device),
+            bridge=bridge["name"],
+            **filter_of(vif, network),
+        )
 
     def _guest(self, machine: Machine, device: Row) -> RealGuest:
         vm = self._lab.db.get("VM", device.VM)

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from deploy.xenlab.agent import nbd
 from deploy.xenlab.agent.diskkeeper import keep_disks
 from deploy.xenlab.agent.domains import Domains
 from deploy.xenlab.agent.filters import Filters
@@ -20,6 +21,7 @@ from deploy.xenlab.agent.xenstore import Xenstore
 async def serve() -> None:
     store = await Xenstore.connect()
     hypervisor, server = Hypervisor(), Server()
+    nbd.adopt()
     domains = Domains(store, hypervisor, Filters(), server.tell)
     moving = Moving(domains)
     await domains.start()

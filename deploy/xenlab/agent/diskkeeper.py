@@ -38,7 +38,7 @@ async def _mend(index: int, trying: dict[int, asyncio.Task[None]]) -> None:
 
 async def _reconnect(index: int) -> None:
     last = ""
-    while device := next((one for one in nbd.attached() if one.index == index), None):
+    while device := nbd.at(index):
         try:
             await nbd.reconnect(device, timeout=ANSWER)
         except (AgentError, OSError) as error:

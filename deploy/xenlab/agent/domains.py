@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy.xenlab.agent import fields, nbd, spec, xl
+from deploy.xenlab.agent import nbd, spec, xl
 from deploy.xenlab.agent.console import Console
 from deploy.xenlab.agent.errors import AgentError
 from deploy.xenlab.agent.filters import Filters
@@ -81,11 +81,15 @@ class Domains:
         return domain
 
     def devices_of(self, identity: str) -> spec.Devices | None:
-        """What the agent was told of a domain's disks and interfaces."""
+        """What the agent was told of a domain's disks and interfaces; None when nobody told it."""
         try:
             return spec.devices_of(json.loads((KEPT / identity).read_text()))
         except FileNotFoundError:
             return None
+
+    def told_of(self, identity: str) -> spec.Devices:
+        """The same, of a domain that may have none."""
+        return self.devices_of(identity) or spec.Devices(identity, (), ())
 
     def users_of(self, vdi: str) -> list[str]:
         """Domains, here or on their way here, that have a disk."""
@@ -103,18 +107,10 @@ class Domains:
     async def filter_vif(self, identity: str, vif: dict[str, Any]) -> None:
         """Changes an interface's locking: `device`, and any of `locked`, `ipv4`, `ipv6`, `disabled`."""
         domain = self.one(identity)
-        devices = self.devices_of(identity)
-        number = fields.number(vif, "device", 0, 15)
-        known = json.loads(devices.to_json()) if devices else {"vifs": []}
-        for position, one in enumerate(known["vifs"]):
-            if one["device"] == number:
-                known["vifs"][position] = {**one, **vif}
-                # Checked anew, and kept for the next start of the agent, before the kernel is told.
-                changed = spec.devices_of(known)
-                self.expect(changed)
-                await self.hotplug.filter_anew(domain.domid, changed.vifs[position])
-                return
-        raise AgentError("no_such_interface", f"{identity} has no interface {number}")
+        changed, _, after = self.told_of(identity).with_vif(vif)
+        # Kept for the next start of the agent, before the kernel is told.
+        self.expect(changed)
+        await self.hotplug.filter_anew(domain.domid, after)
 
     @asynccontextmanager
     async def arriving(self, devices: spec.Devices) -> AsyncIterator[None]:
@@ -135,14 +131,7 @@ class Domains:
 
     async def create(self, wanted: spec.Domain) -> dict[str, Any]:
         identity = wanted.devices.uuid
-        paths = {one.export.vdi: one.path for one in nbd.attached()}
-
-        def path_of(vdi: str) -> str:
-            if vdi not in paths:
-                raise AgentError("disk_not_attached", f"disk {vdi} is not attached to this host")
-            return paths[vdi]
-
-        text = spec.configuration(wanted, path_of)
+        text = spec.configuration(wanted, lambda vdi: nbd.one(vdi).path)
         async with self.arriving(wanted.devices):
             file = KEPT / f"{identity}.cfg"
             file.write_text(text)

@@ -60,6 +60,25 @@ class Hotplug:
         if links.exists(name):
             self._rules.apply(filters.rules_of(name, vif))
 
+    def move(self, domid: int, before: Vif, after: Vif) -> None:
+        """Hangs an interface on another bridge, with the rules that hold there; what fails is undone.
+
+        Raises AgentError `no_such_bridge`.
+
+        It is down meanwhile: neither bridge meets the other's rules, and dom0 no frame of an interface without
+        a bridge, which would be its own.
+        """
+        name = f"vif{domid}.{after.device}"
+        _check_bridge(after.bridge)
+        if not links.exists(name):
+            return
+        links.set_up(name, up=False)
+        try:
+            self._connect(name, after)
+        except (OSError, AgentError):
+            self._connect(name, before)
+            raise
+
     async def settled(self, domid: int, devices: Devices) -> None:
         """Waits until devices of a domain are connected; raises AgentError `device_failed`."""
         waiting = [("vbd", libxl.disk_number(disk.device)) for disk in devices.disks]
@@ -139,12 +158,15 @@ class Hotplug:
             await asyncio.sleep(PACE)
         identity = (await self._store.read(f"/local/domain/{domid}/vm")).rpartition("/")[2]
         vif = self._told_of(identity, await self._store.read(f"{base}/mac"))
-        if not links.is_bridge(vif.bridge):
-            raise AgentError("no_such_bridge", f"there is no bridge {vif.bridge}")
+        self._connect(name, vif)
+        await self._store.write(f"{base}/hotplug-status", "connected")
+
+    def _connect(self, name: str, vif: Vif) -> None:
+        """Filters an interface, hangs it on its bridge and brings it up, in that order."""
+        _check_bridge(vif.bridge)
         self._rules.apply(filters.rules_of(name, vif))
         links.add_port(vif.bridge, name)
         links.set_up(name, up=True)
-        await self._store.write(f"{base}/hotplug-status", "connected")
 
     def _told_of(self, identity: str, mac: str) -> Vif:
         devices = self._devices_of(identity)
@@ -159,3 +181,8 @@ class Hotplug:
             await self._store.write(f"{base}/hotplug-status", "error")
         except OSError as error:
             report(f"{base}: {error}")
+
+
+def _check_bridge(name: str) -> None:
+    if not links.is_bridge(name):
+        raise AgentError("no_such_bridge", f"there is no bridge {name}")

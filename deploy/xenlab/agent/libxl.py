@@ -158,6 +158,17 @@ def remove(domid: int, identity: str, disks: list[Disk], vifs: list[Vif]) -> Non
     _rewrite(domid, identity, change)
 
 
+def rehang(domid: int, identity: str, vif: Vif) -> None:
+    """Puts an interface's bridge into the domain's configuration."""
+
+    def change(known: dict[str, Any]) -> None:
+        for nic in known.get("nics", []):
+            if nic["mac"] == vif.mac:
+                nic["bridge"] = vif.bridge
+
+    _rewrite(domid, identity, change)
+
+
 def _list_of(kind: str) -> str:
     return "disks" if kind == "vbd" else "nics"
 

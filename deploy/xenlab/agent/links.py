@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 
 TRUNK = "eth0"
-ADD_BRIDGE, REMOVE_BRIDGE, ADD_PORT = 0x89A0, 0x89A1, 0x89A2
+ADD_BRIDGE, REMOVE_BRIDGE, ADD_PORT, REMOVE_PORT = 0x89A0, 0x89A1, 0x89A2, 0x89A3
 GET_FLAGS, SET_FLAGS, GET_INDEX, VLAN = 0x8913, 0x8914, 0x8933, 0x8983
 UP = 0x1
 ADD_VLAN, REMOVE_VLAN = 0, 1
@@ -48,13 +48,24 @@ def is_bridge(name: str) -> bool:
 
 
 def add_port(bridge: str, port: str) -> None:
-    """Hangs a device on a bridge; does nothing when it hangs there."""
-    if port in ports(bridge):
+    """Hangs a device on a bridge, and on no other; does nothing when it hangs there."""
+    before = bridge_of(port)
+    if before == bridge:
         return
     index = struct.unpack_from(
         "i", _control(GET_INDEX, struct.pack("16si20x", port.encode(), 0)), 16
     )
+    if before is not None:
+        _control(REMOVE_PORT, struct.pack("16si20x", before.encode(), *index))
     _control(ADD_PORT, struct.pack("16si20x", bridge.encode(), *index))
+
+
+def bridge_of(port: str) -> str | None:
+    """What a device hangs on."""
+    try:
+        return (SYSTEM / port / "brport/bridge").readlink().name
+    except FileNotFoundError:
+        return None
 
 
 def set_up(name: str, *, up: bool) -> None:

@@ -2,6 +2,7 @@
 
 Handshake: fixed newstyle of the protocol's proto.md; kernel interface: linux/nbd-netlink.h. The kernel
 keeps, as a device's `backend`, what it was attached to: that is how an agent that starts again knows.
+A disk's link says which device to ask, so that no look at a disk goes through all devices.
 A server that goes away is sought again for as long as the device's `dead_timeout`; I/O waits meanwhile.
 """
 
@@ -20,6 +21,7 @@ from deploy.xenlab.agent.errors import AgentError
 
 SYSTEM = Path("/sys/block")
 LINKS = Path("/dev/bulkhead")
+NODE = "/dev/nbd"
 CONNECT, DISCONNECT, RECONFIGURE = 1, 2, 3
 INDEX, SIZE, BLOCK_SIZE, SERVER_FLAGS, SOCKETS, DEAD_TIMEOUT, BACKEND = 1, 2, 3, 5, 7, 8, 10
 SOCKET_ITEM, SOCKET_FD = 1, 1
@@ -60,22 +62,21 @@ class Attached:
 async def attach(export: Export, *, timeout: float, dead_timeout: int) -> Attached:
     """A block device of dom0 that is the export; the one there is, when there is one.
 
-    Raises AgentError `disk_unreachable`, `disk_refused`, `no_device_left`.
+    Raises AgentError `disk_unreachable`, `disk_refused`, `disk_attached`.
     """
-    for known in attached():
-        if known.export.vdi == export.vdi:
-            if known.export != export:
-                raise AgentError("disk_attached", f"{export.vdi} is attached in another way")
-            return known
+    if known := _attached_as(export):
+        return known
     connection, size, flags = await _connect(export, timeout)
     with connection:
+        # Another request may have been for the same disk. From here on nothing comes in between.
+        if known := _attached_as(export):
+            return known
         if export.read_only:
             flags |= READ_ONLY
-        index = _free_index()
-        netlink.ask(
+        # Without an index the kernel takes a device that nobody has open, and makes one when there is none.
+        answers = netlink.ask(
             "nbd",
             CONNECT,
-            netlink.attribute(INDEX, struct.pack("=I", index)),
             netlink.attribute(SIZE, struct.pack("=Q", size)),
             netlink.attribute(BLOCK_SIZE, struct.pack("=Q", SECTOR)),
             netlink.attribute(SERVER_FLAGS, struct.pack("=Q", flags)),
@@ -83,11 +84,14 @@ async def attach(export: Export, *, timeout: float, dead_timeout: int) -> Attach
             netlink.attribute(BACKEND, json.dumps(asdict(export)).encode() + b"\0"),
             _socket(connection),
         )
+    told = {kind: value for answer in answers for kind, value in netlink.attributes(answer)}
+    (index,) = struct.unpack("=I", told[INDEX])
     new = Attached(index, export)
-    LINKS.mkdir(exist_ok=True)
-    link = Path(new.path)
-    link.unlink(missing_ok=True)
-    link.symlink_to(f"/dev/{new.device}")
+    try:
+        _link(new)
+    except OSError:
+        _disconnect(new)
+        raise
     return new
 
 
@@ -106,27 +110,59 @@ async def reconnect(device: Attached, *, timeout: float) -> None:
 
 def detach(vdi: str) -> None:
     """Gives up a disk; one that is not attached is no error. The caller knows that no domain uses it."""
-    for known in attached():
-        if known.export.vdi == vdi:
-            Path(known.path).unlink(missing_ok=True)
-            netlink.ask("nbd", DISCONNECT, netlink.attribute(INDEX, struct.pack("=I", known.index)))
+    if known := find(vdi):
+        # A link must never lead to what is another disk's device by now.
+        Path(known.path).unlink()
+        try:
+            _disconnect(known)
+        except OSError:
+            _link(known)
+            raise
 
 
 def attached() -> list[Attached]:
-    """What the kernel says is attached."""
-    found = []
-    for index in _devices():
-        folder = f"{SYSTEM}/nbd{index}"
-        # Most are not attached. Plain strings: a look at 64 devices by Path takes 0.1 s here.
-        if not os.path.exists(f"{folder}/pid"):  # noqa: PTH110
-            continue
-        try:
-            text = Path(folder, "backend").read_text().strip()
-        except OSError:
-            continue
-        if text:
-            found.append(Attached(index, Export(**json.loads(text))))
-    return found
+    """Every disk that is attached."""
+    found = [find(name) for name in os.listdir(LINKS)]  # noqa: PTH208
+    return sorted((one for one in found if one), key=lambda one: one.index)
+
+
+def one(vdi: str) -> Attached:
+    """A disk that is attached; raises AgentError `disk_not_attached`."""
+    if (known := find(vdi)) is None:
+        raise AgentError("disk_not_attached", f"disk {vdi} is not attached to this host")
+    return known
+
+
+def find(vdi: str) -> Attached | None:
+    """A disk, if it is attached: its link says where to look, the kernel whether it is there."""
+    try:
+        target = os.readlink(f"{LINKS}/{vdi}")  # noqa: PTH115
+    except FileNotFoundError:
+        return None
+    known = at(int(target.removeprefix(NODE)))
+    return known if known and known.export.vdi == vdi else None
+
+
+def at(index: int) -> Attached | None:
+    """What the kernel says a device is attached to."""
+    folder = f"{SYSTEM}/nbd{index}"
+    # Plain strings: Path takes several times as long, of which an emulated processor makes milliseconds.
+    if not os.path.exists(f"{folder}/pid"):  # noqa: PTH110
+        return None
+    try:
+        with open(f"{folder}/backend") as file:  # noqa: PTH123
+            text = file.read().strip()
+    except OSError:
+        return None
+    return Attached(index, Export(**json.loads(text))) if text else None
+
+
+def adopt() -> None:
+    """Links every disk that has no link because an agent ended before it made one. Once, at the start."""
+    LINKS.mkdir(exist_ok=True)
+    for name in os.listdir(SYSTEM):  # noqa: PTH208
+        if name.startswith("nbd") and (known := at(int(name[3:]))) and not find(known.export.vdi):
+            _link(known)
 
 
 def counters(device: str) -> dict[str, int]:
@@ -140,18 +176,22 @@ def counters(device: str) -> dict[str, int]:
     }
 
 
-def _free_index() -> int:
-    for index in _devices():
-        folder = f"{SYSTEM}/nbd{index}"
-        if os.path.exists(f"{folder}/pid"):  # noqa: PTH110
-            continue
-        if Path(folder, "size").read_text().strip() == "0":
-            return index
-    raise AgentError("no_device_left", "every device for network disks is taken")
+def _attached_as(export: Export) -> Attached | None:
+    """The disk, if it is attached; raises AgentError when it is not attached like this."""
+    known = find(export.vdi)
+    if known and known.export != export:
+        raise AgentError("disk_attached", f"{export.vdi} is attached in another way")
+    return known
 
 
-def _devices() -> list[int]:
-    return sorted(int(name[3:]) for name in os.listdir(SYSTEM) if name.startswith("nbd"))  # noqa: PTH208
+def _link(disk: Attached) -> None:
+    link = Path(disk.path)
+    link.unlink(missing_ok=True)
+    link.symlink_to(f"{NODE}{disk.index}")
+
+
+def _disconnect(disk: Attached) -> None:
+    netlink.ask("nbd", DISCONNECT, netlink.attribute(INDEX, struct.pack("=I", disk.index)))
 
 
 def _socket(connection: socket.socket) -> bytes:
@@ -194,6 +234,9 @@ async def _handshake(connection: socket.socket, export: Export) -> tuple[int, in
     # Client flags: fixed newstyle, no zeroes.
     request = struct.pack(">I", 3) + OPTION_MAGIC + struct.pack(">II", GO, len(body)) + body
     await loop.sock_sendall(connection, request)
+    # A server that answers in small parts (qemu-nbd) sends the second when the first is acknowledged, which a
+    # kernel that has just sent something itself puts off for 40 ms.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
     size, flags = None, 0
     while True:
         magic, option, kind, length = struct.unpack(">QIII", await _read(connection, 20))

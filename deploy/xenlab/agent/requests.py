@@ -22,6 +22,7 @@ VERSION = 1
 DISK_ANSWER = 20.0
 # Seconds a disk whose server is gone waits for it to come back before its guest sees errors.
 PATIENCE = 120
+FILTER = ("device", "locked", "ipv4", "ipv6", "disabled")
 
 Arguments = dict[str, Any]
 
@@ -166,12 +167,14 @@ class Requests:
 
     async def do_vif_filter(self, arguments: Arguments) -> Any:
         """What is not given stays as it is."""
-        changed: Arguments = {
-            name: arguments[name]
-            for name in ("device", "locked", "ipv4", "ipv6", "disabled")
-            if name in arguments
-        }
-        await self._domains.filter_vif(fields.identity(arguments), changed)
+        await self._domains.filter_vif(fields.identity(arguments), _given(arguments, *FILTER))
+        return {}
+
+    async def do_vif_move(self, arguments: Arguments) -> Any:
+        """What is not given stays as it is, but for the bridge."""
+        fields.bridge(arguments)
+        changes = _given(arguments, "bridge", *FILTER)
+        await self._plugging.move(fields.identity(arguments), changes)
         return {}
 
     async def do_stats(self, _: Arguments) -> Any:
@@ -190,12 +193,12 @@ class Requests:
         return {"value": await self._values.read(domain.domid, path)}
 
 
+def _given(arguments: Arguments, *names: str) -> Arguments:
+    return {name: arguments[name] for name in names if name in arguments}
+
+
 def _state_file(arguments: Arguments) -> Path:
     """Where a domain's memory lies: an attached disk (`vdi`), or a file of this host (`path`)."""
     if "vdi" not in arguments:
         return SAVED / fields.plain_name(arguments, "path")
-    vdi = fields.plain_name(arguments, "vdi")
-    for disk in nbd.attached():
-        if disk.export.vdi == vdi:
-            return Path(disk.path)
-    raise AgentError("disk_not_attached", f"disk {vdi} is not attached to this host")
+    return Path(nbd.one(fields.plain_name(arguments, "vdi")).path)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from deploy.xenlab.agent import fields
+from deploy.xenlab.agent.errors import AgentError
 
 # libxl 4.17 always runs a script for a device; what scripts do is done by hotplug.py.
 NO_SCRIPT = "/usr/bin/true"
@@ -56,6 +57,19 @@ class Devices:
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
+
+    def with_vif(self, changes: Mapping[str, Any]) -> tuple[Devices, Vif, Vif]:
+        """With one interface changed; it before and after. `device` says which.
+
+        Raises AgentError `no_such_interface`, `bad_argument`.
+        """
+        number = fields.number(changes, "device", 0, 15)
+        for before in self.vifs:
+            if before.device == number:
+                after = _vif({**json.loads(json.dumps(asdict(before))), **changes})
+                vifs = tuple(after if vif is before else vif for vif in self.vifs)
+                return replace(self, vifs=vifs), before, after
+        raise AgentError("no_such_interface", f"{self.uuid} has no interface {number}")
 
 
 @dataclass(frozen=True)

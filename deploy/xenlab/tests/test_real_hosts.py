@@ -201,6 +201,38 @@ def test_a_network_with_a_vlan_joins_hosts_and_is_no_part_of_another(xen_lab: Xe
             agent.call("bridge_gone", name="net7")
 
 
+def test_an_interface_hangs_on_another_bridge_at_once_and_its_domain_moves_with_it(
+    xen_lab: XenLab,
+) -> None:
+    here, there = xen_lab.plan.hosts
+    guest = Guest(xen_lab, 108, bridge="alone")
+    with Agents(xen_lab) as (source, target):
+        source.call("bridge", name="alone", vlan=None)
+        guest.create(source)
+        with Terminal(xen_lab, here, guest.uuid) as terminal:
+            terminal.wait_for("GUEST-UP")
+        with pytest.raises(OSError, match=r"route|timed out"):
+            guest.boot_id()
+        source.call("vif_move", uuid=guest.uuid, device=0, bridge="xenbr0")
+        before = guest.boot_id()
+        source.call("bridge_gone", name="alone")
+        with pytest.raises(XenlabError) as refused:
+            source.call("vif_move", uuid=guest.uuid, device=0, bridge="alone")
+        assert refused.value.code == "no_such_bridge"
+        guest.bridge = "xenbr0"
+        target.call("receive", **guest.devices)
+        source.call("migrate", uuid=guest.uuid, to=there.address)
+        assert guest.boot_id() == before
+        target.call("pause", uuid=guest.uuid)
+        target.call("bridge", name="alone", vlan=None)
+        for bridge in ("alone", "xenbr0"):
+            target.call("vif_move", uuid=guest.uuid, device=0, bridge=bridge)
+        target.call("unpause", uuid=guest.uuid)
+        assert guest.boot_id() == before
+        target.call("destroy", uuid=guest.uuid)
+        target.call("bridge_gone", name="alone")
+
+
 def test_a_disk_outlives_its_server(xen_lab: XenLab, tmp_path: Path) -> None:
     host = xen_lab.plan.hosts[0]
     disk = tmp_path / "disk"
