@@ -17,9 +17,8 @@ On one emulated host of the Xen lab (fully emulated: only ratios mean something)
     cold-pv     the same as PV
 
 The server is busybox httpd, in an image made by the product's builder. VMs get root, config and a blank scratch disk
-over NBD, and an interface that is locked. The host has two processors, one of them dom0's alone as long as it wants it;
-both are emulated by threads of a machine that has two, and serves the disks besides. Everybody is asked from the lab's own network namespace. The agent is
-asked directly: what XAPI's daemons and Bulkhead add is not in it (benchmarks.overhead measures that).
+over NBD, and an interface that is locked. The host has two emulated processors. Everybody is asked from the lab's own
+network namespace. The agent is asked directly: what XAPI's daemons and Bulkhead add is not in it (benchmarks.overhead measures that).
 """
 
 from __future__ import annotations
