@@ -9,7 +9,7 @@ from hosting.warm.models import Blank, WarmPolicy
 
 @admin.register(WarmPolicy)
 class WarmPolicyAdmin(ReadOnly):
-    list_display = ["pool", "vcpus", "memory_bytes", "disk_bytes", "count"]
+    list_display = ["pool", *SIZES, "count"]
     list_filter = ["pool"]
     list_select_related = ["pool"]
 

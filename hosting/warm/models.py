@@ -30,7 +30,7 @@ class WarmPolicy(models.Model):
     count = models.PositiveSmallIntegerField(help_text="On each host.")
 
     class Meta:
-        ordering = ["vcpus", "memory_bytes", "disk_bytes"]
+        ordering = [*SIZES]
         verbose_name_plural = "warm policies"
         constraints = [
             models.UniqueConstraint(fields=["pool", *SIZES], name="one_warm_policy_per_size"),
@@ -77,10 +77,9 @@ class BlankQuerySet(models.QuerySet["Blank"]):
         if not Host.objects.filter(pk=blank.host_id).reserve(reserved_bytes):
             return False
         pool = Pool.objects.filter(pk=blank.pool_id)
-        *boot, sr, device = pool.values_list(*BOOTS, "default_sr_uuid", "network_device").get()
-        made = {**dict(zip(BOOTS, boot, strict=True)), "sr_uuid": sr}
+        made = pool.values("network_device", *BOOTS, sr_uuid=F("default_sr_uuid")).get()
+        mac = mac_of(blank.pk) if made.pop("network_device") else ""
         fresh = self.filter(pk=blank.pk, state=BlankState.PREPARING, reserved_bytes=0)
-        mac = mac_of(blank.pk) if device else ""
         if not fresh.update(reserved_bytes=reserved_bytes, mac=mac, **made):
             raise AlreadyPlacedError(blank.pk)
         return True

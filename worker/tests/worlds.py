@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,6 +18,7 @@ from hosting.fleet.models import Host, Pbd, Pool, StorageRepository
 from hosting.fleet.tests.makers import GIB, make_host, make_pool
 from hosting.networks.models import Segment
 from hosting.warm.models import Blank
+from hosting.warm.tests.makers import SIZES
 from tenants.models import Quota
 from tenants.tests.makers import make_tenant
 from worker import blanks
@@ -100,7 +102,7 @@ class World:
 
     def ask_for_blank(self, host: Host, **given: Any) -> Blank:
         """One that nothing was made of yet."""
-        size = {"vcpus": 1, "memory_bytes": 256 * MIB, "disk_bytes": 1024 * MIB, **given}
+        size = {**asdict(SIZES), **given}
         return Blank.objects.create(pool=self.row, host=host, **size)
 
     def add_blank(self, host: Host, **given: Any) -> Blank:

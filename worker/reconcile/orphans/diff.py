@@ -90,17 +90,25 @@ class Orphans:
         return self.vms | self.vdis | self.networks
 
 
+def instances_of(vms: Iterable[Machine], vdis: Iterable[Disk]) -> set[UUID]:
+    """Whose they are."""
+    things: tuple[Machine | Disk, ...] = (*vms, *vdis)
+    return {one.instance for one in things if one.instance}
+
+
+def blanks_of(vms: Iterable[Machine], vdis: Iterable[Disk]) -> set[UUID]:
+    """Which they are, or whose."""
+    things: tuple[Machine | Disk, ...] = (*vms, *vdis)
+    return {one.blank for one in things if one.blank}
+
+
 def diff(
     vms: Iterable[Machine], vdis: Iterable[Disk], wires: Iterable[Wire], ledger: Ledger
 ) -> Orphans:
     vms, vdis, wires = list(vms), list(vdis), list(wires)
-    named = {vm.instance for vm in vms if vm.instance} | {
-        vdi.instance for vdi in vdis if vdi.instance
-    }
     segments = {wire.segment for wire in wires}
-    strange = {uuid for uuid in named if not ledger.knows(uuid)}
-    blanks = {vm.blank for vm in vms if vm.blank} | {vdi.blank for vdi in vdis if vdi.blank}
-    strange |= blanks - ledger.blanks - ledger.ended_blanks
+    strange = {uuid for uuid in instances_of(vms, vdis) if not ledger.knows(uuid)}
+    strange |= blanks_of(vms, vdis) - ledger.blanks - ledger.ended_blanks
     strange |= {uuid for uuid in segments if not ledger.knows_segment(uuid)}
     return Orphans(
         vms=frozenset(vm.uuid for vm in vms if _is_left_over(vm, ledger)),

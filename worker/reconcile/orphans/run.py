@@ -24,7 +24,16 @@ from hosting.operations.models import Operation
 from hosting.operations.services import request
 from hosting.warm.choices import BlankState
 from hosting.warm.models import Blank
-from worker.reconcile.orphans.diff import Disk, Ledger, Machine, Orphans, Wire, diff
+from worker.reconcile.orphans.diff import (
+    Disk,
+    Ledger,
+    Machine,
+    Orphans,
+    Wire,
+    blanks_of,
+    diff,
+    instances_of,
+)
 
 REQUESTED_BY = "system:reconcile"
 # Longer than any call of ours that may still be waiting its turn in a pool that answers (XAPI.md 4.3).
@@ -91,18 +100,17 @@ def _tell(pool: Pool, strangers: frozenset[UUID]) -> None:
 
 
 def _ledger_about(vms: Iterable[Machine], vdis: Iterable[Disk], wires: Iterable[Wire]) -> Ledger:
-    named = {vm.instance for vm in vms if vm.instance} | {
-        vdi.instance for vdi in vdis if vdi.instance
-    }
-    known = Instance.objects.filter(pk__in=named).values_list("pk", "vm_uuid", "ended_at")
+    known = Instance.objects.filter(pk__in=instances_of(vms, vdis)).values_list(
+        "pk", "vm_uuid", "ended_at"
+    )
     filling = {vdi.filling for vdi in vdis if vdi.filling}
     borrowed = {vdi.own for vdi in vdis if vdi.own and vdi.own != vdi.uuid}
     digests = ImageVersion.objects.filter(digest__in=filling).values_list("digest", flat=True)
     sources = GoldenDisk.objects.filter(vdi_uuid__in=borrowed).values_list("vdi_uuid", flat=True)
     segments = {wire.segment for wire in wires}
     made = Segment.objects.filter(pk__in=segments).values_list("pk", "network_uuid", "ended_at")
-    serving = {vm.blank for vm in vms if vm.blank} | {vdi.blank for vdi in vdis if vdi.blank}
-    blanks = dict(Blank.objects.filter(pk__in=serving).values_list("pk", "state"))
+    found = Blank.objects.filter(pk__in=blanks_of(vms, vdis))
+    blanks = dict(found.values_list("pk", "state"))
     ended_blanks = frozenset(one for one, state in blanks.items() if state == BlankState.ENDED)
     return Ledger(
         living={uuid: vm for uuid, vm, ended in known if ended is None},
