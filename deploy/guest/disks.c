@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { CONFIG_PIECE = 8192 };
+
 static const char *const prefixes[] = {"xvd", "vd", "sd"};
 
 /* The kernel makes a device's folder, then its node, and only then a device that opens. */
@@ -107,9 +109,23 @@ const char *disk_golden_type(const char *path) {
     return !memcmp(start + 1024, erofs, 4) ? "erofs" : !memcmp(start, "hsqs", 4) ? "squashfs" : NULL;
 }
 
+/* The disk has room for the longest spec, and most are short: it is read until its text ends, without reading ahead. */
 long disk_read_config(const char *path, char *to, size_t room) {
-    ssize_t size = read_file(path, to, room);
-    return size < 0 ? -1 : (long)strlen(to);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+    size_t size = 0;
+    ssize_t some = 1;
+    to[0] = 0;
+    while (some > 0 && size + 1 < room && strlen(to) == size) {
+        size_t wanted = room - 1 - size < CONFIG_PIECE ? room - 1 - size : CONFIG_PIECE;
+        some = read(fd, to + size, wanted);
+        size += some > 0 ? (size_t)some : 0;
+        to[size] = 0;
+    }
+    close(fd);
+    return some < 0 ? -1 : (long)strlen(to);
 }
 
 int disk_is_blank(const char *path) {

@@ -69,11 +69,13 @@ static void told(void *context, uint32_t request, const char *value) {
         xenstore_write(&xenstore, "control/shutdown", "");
         begin_to_end(reboots ? RB_AUTOBOOT : RB_POWER_OFF);
     } else if (!value || !*value) {
-        /* A watch speaks when it is new, and it is new after a move: xenstore there knows nothing of us. */
-        if (uevents >= 0)
-            report_blank(&xenstore, true);
-        else
-            report_ready(&xenstore, &container.spec);
+        /* A watch speaks when it is new, and it is new again after a move: xenstore there knows nothing of us. */
+        static bool has_spoken;
+        if (has_spoken && uevents >= 0)
+            report_blank(&xenstore);
+        else if (has_spoken)
+            report_ready(&xenstore, &container.spec, true);
+        has_spoken = true;
     }
 }
 
@@ -235,7 +237,7 @@ static void wait_for_root(void) {
     if (uevents < 0)
         give_up("the kernel tells of no devices");
     xenstore_watch(&xenstore, "control/shutdown");
-    report_blank(&xenstore, true);
+    report_blank(&xenstore);
     say("blank: waiting for a root disk");
     while (disk_find(DISK_ROOT, path)) {
         wait_for_something(BLANK_STEP_MS);
@@ -246,7 +248,7 @@ static void wait_for_root(void) {
     }
     close(uevents);
     uevents = -1;
-    report_blank(&xenstore, false);
+    report_taken(&xenstore);
 }
 
 static void read_spec(void) {
@@ -313,7 +315,7 @@ int main(int argc, char **argv) {
         give_up("the container cannot be started");
     if (!blank)
         xenstore_watch(&xenstore, "control/shutdown");
-    report_ready(&xenstore, &container.spec);
+    report_ready(&xenstore, &container.spec, !blank);
     while (!container.has_ended)
         wait_for_something(STEP_MS);
     char how[32];

@@ -47,19 +47,24 @@ static void features(struct xenstore *xenstore) {
     xenstore_write(xenstore, "data/os_distro", "bulkhead");
 }
 
-void report_blank(struct xenstore *xenstore, bool waits) {
-    if (xenstore->fd < 0)
-        return;
-    if (waits)
-        features(xenstore);
-    xenstore_write(xenstore, "vm-data/blank", waits ? "1" : "0");
-    xenstore_write(xenstore, "data/updated", "1");
-}
-
-void report_ready(struct xenstore *xenstore, const struct spec *spec) {
+void report_blank(struct xenstore *xenstore) {
     if (xenstore->fd < 0)
         return;
     features(xenstore);
+    xenstore_write(xenstore, "vm-data/blank", "1");
+    xenstore_write(xenstore, "data/updated", "1");
+}
+
+void report_taken(struct xenstore *xenstore) {
+    if (xenstore->fd >= 0)
+        xenstore_write(xenstore, "vm-data/blank", "0");
+}
+
+void report_ready(struct xenstore *xenstore, const struct spec *spec, bool all) {
+    if (xenstore->fd < 0)
+        return;
+    if (all)
+        features(xenstore);
     for (int i = 0; i < spec->nics; i++)
         addresses(xenstore, &spec->nic[i]);
     /* Last: whoever sees these may read all the others. */
