@@ -21,6 +21,7 @@ from deploy.xenlab.agent.guestvalues import GuestValues
 from deploy.xenlab.agent.hotplug import Hotplug
 from deploy.xenlab.agent.hypervisor import Hypervisor, Running
 from deploy.xenlab.agent.journal import report
+from deploy.xenlab.agent.making import Making
 from deploy.xenlab.agent.xenstore import Xenstore
 
 KEPT = Path("/run/bulkhead")
@@ -53,6 +54,7 @@ class Domains:
         self._hypervisor = hypervisor
         self._tell = tell
         self._values = GuestValues(store, tell)
+        self.making = Making(store, hypervisor)
         self.hotplug = Hotplug(store, rules, self.devices_of)
         self._known: dict[str, Domain] = {}
         # Being made or received: not yet anybody's business.
@@ -131,17 +133,26 @@ class Domains:
 
     async def create(self, wanted: spec.Domain) -> dict[str, Any]:
         identity = wanted.devices.uuid
-        text = spec.configuration(wanted, lambda vdi: nbd.one(vdi).path)
         async with self.arriving(wanted.devices):
-            file = KEPT / f"{identity}.cfg"
-            file.write_text(text)
-            await xl.run("create", "-e", "-p", "-q", str(file))
-            running = self._running(identity)
-            await self.hotplug.settled(running.domid, wanted.devices)
-            await self._values.prepare(running.domid, dict(wanted.xenstore))
+            if wanted.kind == "pv":
+                domid = await self.making.create(wanted)
+                await self.hotplug.settled(domid, wanted.devices)
+            else:
+                domid = await self._create_by_xl(wanted)
         if not wanted.paused:
             await self.unpause(identity)
-        return {"domid": running.domid, "state": self.one(identity).state}
+        return {"domid": domid, "state": self.one(identity).state}
+
+    async def _create_by_xl(self, wanted: spec.Domain) -> int:
+        """A PVH domain, whose ACPI tables are libxl's; its number."""
+        file = KEPT / f"{wanted.devices.uuid}.cfg"
+        file.write_text(spec.configuration(wanted, lambda vdi: nbd.one(vdi).path))
+        async with self.hotplug.connecting_disks():
+            await xl.run("create", "-e", "-p", "-q", str(file))
+            domid = self._running(wanted.devices.uuid).domid
+            await self.hotplug.settled(domid, wanted.devices)
+        await self._values.prepare(domid, dict(wanted.xenstore))
+        return domid
 
     async def destroy(self, identity: str, reason: str = "killed") -> None:
         """Ends a domain; returns when nothing of it is left."""
@@ -243,8 +254,8 @@ class Domains:
     async def _sweep(self, identity: str) -> None:
         """Removes what is left of a domain, if anything is."""
         for running in self._hypervisor.domains():
-            if running.uuid == identity:
-                await xl.run("destroy", str(running.domid))
+            if running.uuid == identity and not running.dying:
+                await self.making.end(running.domid, identity)
 
     def _running(self, identity: str) -> Running:
         for running in self._hypervisor.domains():

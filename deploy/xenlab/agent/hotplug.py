@@ -11,7 +11,8 @@ import asyncio
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from deploy.xenlab.agent import filters, libxl, links
@@ -44,15 +45,33 @@ class Hotplug:
         self._tasks: dict[tuple[str, str, str], asyncio.Task[None]] = {}
         self._again: set[tuple[str, str, str]] = set()
         self._news: dict[int, asyncio.Event] = {}
+        self._xl_at_work = 0
 
     async def start(self) -> None:
         self._rules.apply(filters.shielding())
-        await self._store.watch(BACKENDS, self._changed)
+        await self._store.watch(f"{BACKENDS}/vif", self._changed)
         # What came while no agent ran.
         for kind in ("vif", "vbd"):
             for domid in await self._store.names(f"{BACKENDS}/{kind}"):
                 for device in await self._store.names(f"{BACKENDS}/{kind}/{domid}"):
                     self._changed(f"{BACKENDS}/{kind}/{domid}/{device}/{FIRST[kind]}")
+
+    @asynccontextmanager
+    async def connecting_disks(self) -> AsyncIterator[None]:
+        """While xl makes a domain, or takes one in: its disks are not connected as they are made.
+
+        At other times nothing is to be done for disks, and to hear of them costs: xenstored tells each of the dozen
+        words that a backend says.
+        """
+        self._xl_at_work += 1
+        try:
+            if self._xl_at_work == 1:
+                await self._store.watch(f"{BACKENDS}/vbd", self._changed)
+            yield
+        finally:
+            self._xl_at_work -= 1
+            if not self._xl_at_work:
+                await self._store.unwatch(f"{BACKENDS}/vbd")
 
     async def filter_anew(self, domid: int, vif: Vif) -> None:
         """Changes what a running domain's interface may send, at once and without a gap."""

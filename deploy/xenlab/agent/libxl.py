@@ -169,19 +169,32 @@ def rehang(domid: int, identity: str, vif: Vif) -> None:
     _rewrite(domid, identity, change)
 
 
+def keep(domid: int, identity: str, configuration: dict[str, Any]) -> None:
+    """A domain's configuration, the way libxl keeps it: a new file beside, then in place of the old one."""
+    new = _file(domid, identity, "n")
+    # libxl reads it with the NUL that it writes.
+    new.write_bytes(json.dumps(configuration).encode() + b"\0")
+    new.replace(_file(domid, identity, "d"))
+
+
+def forget(domid: int, identity: str) -> None:
+    """All that libxl's programs keep of a domain."""
+    for file in USERDATA.glob(f"userdata-?.{domid}.{identity}.*"):
+        file.unlink(missing_ok=True)
+
+
+def _file(domid: int, identity: str, kind: str) -> Path:
+    return USERDATA / f"userdata-{kind}.{domid}.{identity}.libxl-json"
+
+
 def _list_of(kind: str) -> str:
     return "disks" if kind == "vbd" else "nics"
 
 
 def _rewrite(domid: int, identity: str, change: Callable[[dict[str, Any]], None]) -> None:
-    """libxl's own way: a new file beside, then in place of the old one."""
-    file = USERDATA / f"userdata-d.{domid}.{identity}.libxl-json"
-    new = USERDATA / f"userdata-n.{domid}.{identity}.libxl-json"
     try:
-        known = json.loads(file.read_bytes().rstrip(b"\0"))
+        known = json.loads(_file(domid, identity, "d").read_bytes().rstrip(b"\0"))
     except FileNotFoundError as missing:
         raise AgentError("no_configuration", f"libxl keeps none of {identity}") from missing
     change(known)
-    # libxl reads it with the NUL that it writes.
-    new.write_bytes(json.dumps(known).encode() + b"\0")
-    new.replace(file)
+    keep(domid, identity, known)

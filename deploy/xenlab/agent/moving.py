@@ -76,9 +76,11 @@ class Moving:
         if not file.exists():
             raise AgentError("no_such_file", f"there is no saved state {file.name}")
         async with self._domains.arriving(devices):
-            options = ["-p"] if paused else []
-            await xl.run("restore", "-e", *options, str(file), timeout=MOVE)
-        return {"domid": self._domains.one(devices.uuid).domid}
+            domid = await self._domains.making.restore(devices, file)
+            await self._domains.hotplug.settled(domid, devices)
+        if not paused:
+            await self._domains.unpause(devices.uuid)
+        return {"domid": domid}
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -93,20 +95,24 @@ class Moving:
                 devices = self._expected.pop(identity, None)
                 if devices is None:
                     raise AgentError("not_expected", f"nobody announced {identity}")
-                async with self._domains.arriving(devices):
-                    connection.setblocking(True)
-                    await xl.run(
-                        "migrate-receive",
-                        "-e",
-                        timeout=MOVE,
-                        stdin=connection,
-                        stdout=connection,
-                        stderr=asyncio.subprocess.PIPE,
-                    )
-                domid = self._domains.one(identity).domid
-                await self._domains.hotplug.settled(domid, devices)
+                async with self._domains.hotplug.connecting_disks():
+                    await self._take(connection, devices)
             except (AgentError, OSError, TimeoutError, ValueError) as error:
                 report(f"a domain from {peer} did not come: {error!r}")
+
+    async def _take(self, connection: socket.socket, devices: spec.Devices) -> None:
+        async with self._domains.arriving(devices):
+            connection.setblocking(True)
+            await xl.run(
+                "migrate-receive",
+                "-e",
+                timeout=MOVE,
+                stdin=connection,
+                stdout=connection,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        domid = self._domains.one(devices.uuid).domid
+        await self._domains.hotplug.settled(domid, devices)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)

@@ -57,8 +57,8 @@ def make_all(nodes: Sequence[Node], path: str = SOCKET) -> None:
 
 
 def _messages(node: Node) -> list[tuple[int, bytes]]:
-    # What is made below a node gets its permissions.
-    made = [(MKDIR, _parts(node.path, ""))]
+    # What is made below a node gets its permissions. A value's parents are made with it.
+    made = [] if node.values and not node.permissions else [(MKDIR, _parts(node.path, ""))]
     if node.permissions:
         made.append((SET_PERMISSIONS, _parts(node.path, *node.permissions, "")))
     written = [(WRITE, _parts(f"{node.path}/{name}", value)) for name, value in node.values.items()]

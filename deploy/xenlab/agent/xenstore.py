@@ -14,7 +14,8 @@ ANSWER = 30.0
 LONGEST = 4096
 LUMP = 1 << 16
 HEADER = struct.Struct("<IIII")  # type, request, transaction, length
-DIRECTORY, READ, WATCH, UNWATCH, WRITE, MKDIR, REMOVE, SET_PERMISSIONS = 1, 2, 4, 5, 11, 12, 13, 14
+DIRECTORY, READ, WATCH, UNWATCH, INTRODUCE = 1, 2, 4, 5, 8
+WRITE, MKDIR, REMOVE, SET_PERMISSIONS = 11, 12, 13, 14
 WATCH_EVENT, ERROR = 15, 16
 
 
@@ -71,6 +72,11 @@ class Xenstore:
         await self._call(
             SET_PERMISSIONS, b"".join(part.encode() + b"\0" for part in (path, *permissions))
         )
+
+    async def introduce(self, domid: int, frame: int, port: int) -> None:
+        """Has xenstored serve a domain's ring: a frame of its memory, and an event channel."""
+        parts = (str(domid), str(frame), str(port))
+        await self._call(INTRODUCE, b"".join(part.encode() + b"\0" for part in parts))
 
     async def watch(self, path: str, watcher: Callable[[str], None]) -> None:
         """Calls the watcher with each path that changes at or below `path`, and once at first."""

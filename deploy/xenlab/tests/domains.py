@@ -60,22 +60,21 @@ class Guest:
         agent: Agent,
         kind: str = "pvh",
         *,
-        devices: dict[str, Any] | None = None,
         paused: bool = False,
+        **changes: Any,
     ) -> None:
-        agent.call(
-            "create",
-            **{**self.devices, **(devices or {})},
-            name="guest",
-            memory_mib=96,
-            vcpus=1,
-            type=kind,
-            kernel="/boot/guest/vmlinux",
-            ramdisk="/boot/guest/initramfs",
-            args=f"console=hvc0 quiet mitigations=off address={self.address}",
-            xenstore={"vm-data/told": "by the host"},
-            paused=paused,
-        )
+        arguments = {
+            **self.devices,
+            "memory_mib": 96,
+            "vcpus": 1,
+            "type": kind,
+            "kernel": "/boot/guest/vmlinux",
+            "ramdisk": "/boot/guest/initramfs",
+            "args": f"console=hvc0 quiet mitigations=off address={self.address}",
+            "xenstore": {"vm-data/told": "by the host"},
+            "paused": paused,
+        }
+        agent.call("create", **{**arguments, **changes})
 
     def boot_id(self) -> str:
         """What the guest answers over HTTP."""

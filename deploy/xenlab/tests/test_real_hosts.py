@@ -6,6 +6,7 @@ import socket
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,9 @@ from deploy.xenlab.tests.domains import (
     runs,
     wait_until,
 )
+
+# Of memory: what the hypervisor keeps for itself once it has had a domain, a few pages.
+XENS_OWN = 1 << 20
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(600)]
 
@@ -78,7 +82,7 @@ def test_devices_plugged_into_a_paused_domain_are_there_when_it_runs_and_move_wi
     guest = Guest(xen_lab, 106, disk="plugged")
     devices = guest.devices
     with disk_server(xen_lab, image, "plugged"), Agents(xen_lab) as (source, target):
-        guest.create(source, devices={"disks": [], "vifs": []}, paused=True)
+        guest.create(source, disks=[], vifs=[], paused=True)
         attach(source, "plugged")
         for _ in range(2):
             source.call("plug", **devices)
@@ -99,6 +103,55 @@ def test_devices_plugged_into_a_paused_domain_are_there_when_it_runs_and_move_wi
         for agent in (source, target):
             agent.call("disk_detach", vdi="plugged")
             assert agent.call("hello")["domains"] == []
+
+
+@pytest.mark.parametrize("kind", ["pv", "pvh"])
+def test_a_domain_sleeps_in_a_file_wakes_as_itself_and_leaves_nothing(
+    xen_lab: XenLab, tmp_path: Path, kind: str
+) -> None:
+    host = xen_lab.plan.hosts[0]
+    guest = Guest(xen_lab, 107, disk="kept")
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"the test's disk!".ljust(1 << 20, b"\0"))
+    with (
+        disk_server(xen_lab, disk, "kept"),
+        Agent(xen_lab.plan, host, timeout=LIMIT) as agent,
+    ):
+        free = agent.call("hello")["memory_free"]
+        attach(agent, "kept")
+        guest.create(agent, kind)
+        with Terminal(xen_lab, host, guest.uuid) as terminal:
+            assert "GUEST-DISK the test's disk!" in terminal.wait_for("GUEST-UP")
+        before = guest.boot_id()
+        assert agent.call("xenstore_read", uuid=guest.uuid, path="vm-data/told")["value"]
+        agent.call("save", uuid=guest.uuid, path="asleep")
+        agent.call("restore", **guest.devices, path="asleep", paused=False)
+        assert guest.boot_id() == before
+        with Terminal(xen_lab, host, guest.uuid) as terminal:
+            terminal.type("write")
+            terminal.wait_for("GUEST-WROTE 0")
+        assert disk.read_bytes()[4096:].startswith(b"wrote")
+        agent.call("destroy", uuid=guest.uuid)
+        agent.call("disk_detach", vdi="kept")
+        wait_until(lambda: agent.call("hello")["memory_free"] > free - XENS_OWN)
+
+
+def test_a_domain_that_cannot_be_made_says_why_and_leaves_nothing(xen_lab: XenLab) -> None:
+    guest = Guest(xen_lab, 108)
+    with Agent(xen_lab.plan, xen_lab.plan.hosts[0], timeout=LIMIT) as agent:
+        free = agent.call("hello")["memory_free"]
+        impossible: list[tuple[dict[str, Any], str]] = [
+            ({"memory_mib": 1 << 18}, "Cannot allocate memory"),
+            ({"kernel": "/boot/guest/none"}, "/boot/guest/none"),
+        ]
+        for changes, why in impossible:
+            with pytest.raises(XenlabError, match=why) as refused:
+                guest.create(agent, "pv", **changes)
+            assert refused.value.code == "not_made"
+        assert agent.call("hello")["domains"] == []
+        wait_until(lambda: agent.call("hello")["memory_free"] > free - XENS_OWN)
+        guest.create(agent, "pv")
+        agent.call("destroy", uuid=guest.uuid)
 
 
 def test_values_pass_between_guest_and_host_also_through_an_agent_that_starts_anew(
