@@ -12,7 +12,8 @@ On one emulated host of the Xen lab (fully emulated: only ratios mean something)
     warm-pv     the same as PV, of which an emulated processor runs the guest's part faster
     warm-xapi   the same as XAPI allows it, which plugs only into running VMs: unpaused, then one after the other
     bare        like warm-xapi, of a blank that has no device yet: all four are plugged, and scratch is formatted
-    resume      a VM of ours from its saved memory
+    resume      a PVH VM of ours from its saved memory
+    resume-pv   the same as PV
     cold-pvh    a VM of ours, made and booted
     cold-pv     the same as PV
 
@@ -66,6 +67,7 @@ GOALS = {
     "warm-xapi": 1.0,
     "bare": 1.0,
     "resume": 1.5,
+    "resume-pv": 1.5,
     "cold-pvh": 3.0,
     "cold-pv": 3.0,
 }
@@ -76,6 +78,7 @@ VARIANTS = (
     "warm-xapi",
     "bare",
     "resume",
+    "resume-pv",
     "cold-pvh",
     "cold-pv",
 )
@@ -444,7 +447,8 @@ class Resume(Vm):
         for _ in super().ask():
             pass
         bench.until_answer(self.address)
-        self.agent.call("save", uuid=self.identity, path="bench")
+        self._state = f"bench-{number}"
+        self.agent.call("save", uuid=self.identity, path=self._state)
         for server in self.servers:
             self.agent.call("disk_detach", vdi=server.name)
         self._kept = self.scratch.read_bytes()
@@ -458,13 +462,17 @@ class Resume(Vm):
         self.attach()
         yield "disks"
         devices = {"disks": self.disks, "vifs": self.vifs}
-        self.agent.call("restore", uuid=self.identity, path="bench", paused=False, **devices)
+        self.agent.call("restore", uuid=self.identity, path=self._state, paused=False, **devices)
         yield "restore"
 
     def end(self) -> None:
         identity = self.identity
         super().end()
         self.identity = identity
+
+
+class ResumePv(Resume):
+    kind = "pv"
 
 
 MAKERS: dict[str, Callable[[Bench, int], Any]] = {
@@ -474,6 +482,7 @@ MAKERS: dict[str, Callable[[Bench, int], Any]] = {
     "warm-xapi": WarmXapi,
     "bare": Bare,
     "resume": Resume,
+    "resume-pv": ResumePv,
     "cold-pvh": Vm,
     "cold-pv": ColdPv,
 }

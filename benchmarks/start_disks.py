@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 from benchmarks.image_build import Layout, put_image
 from deploy.guest.tests.disks import tree
+from deploy.xenlab.namespace import inside
 from deploy.xenlab.plan import GATEWAY, LabPlan
 from worker.images.builders import ErofsDisk
 from worker.images.disk import root_at
@@ -18,6 +21,7 @@ from worker.images.spool import Spool
 
 MIB = 2**20
 SCRATCH = 64 * MIB
+START = 10.0
 SERVER = ["httpd", "-f", "-p", "80", "-h", "/www"]
 
 
@@ -70,6 +74,15 @@ class DiskServer:
             [*command, "-f", "raw", "-b", GATEWAY, "-p", str(port), str(file)],
             stderr=subprocess.DEVNULL,
         )
+        until = time.monotonic() + START
+        while not self._listens(plan):
+            if time.monotonic() > until:
+                raise RuntimeError(f"qemu-nbd does not listen on port {port}")
+            time.sleep(0.01)
+
+    def _listens(self, plan: LabPlan) -> bool:
+        with inside(plan.namespace), socket.socket() as tried:
+            return tried.connect_ex((GATEWAY, self.port)) == 0
 
     def close(self) -> None:
         self._process.terminate()
