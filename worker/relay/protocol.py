@@ -258,6 +258,8 @@ def request(boot: str | None, *words: str | bytes | int) -> bytes:
 
 # A tty shows controls so; only greetings are sent to who may not listen yet.
 _ECHO = re.compile(r"\^\^([0-9a-f]{8}) (hello 1 [0-9a-z]{1,16})")
+# One that broke off when init took the tty: session.py's greetings have eight digits.
+_BROKEN_ECHO = re.compile(r"\^\^[0-9a-f]{8} hello 1 [0-9a-f]{0,7}$")
 
 
 def without_echoes(text: str) -> str | None:
@@ -266,7 +268,7 @@ def without_echoes(text: str) -> str | None:
     def unless_ours(found: re.Match[str]) -> str:
         return "" if zlib.crc32(found[2].encode()) == int(found[1], 16) else found[0]
 
-    rest = _ECHO.sub(unless_ours, text)
+    rest = _BROKEN_ECHO.sub("", _ECHO.sub(unless_ours, text))
     return rest if rest or rest == text else None
 
 
