@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import tarfile
-import time
 from pathlib import Path
 
 from benchmarks.image_build import Layout, put_image
 from deploy.guest.tests.disks import tree
-from deploy.xenlab.namespace import inside
 from deploy.xenlab.plan import GATEWAY, LabPlan
+from deploy.xenlab.tests.domains import listens, wait_until
 from worker.images.builders import ErofsDisk
 from worker.images.disk import root_at
 from worker.images.records import Limits
@@ -74,15 +72,7 @@ class DiskServer:
             [*command, "-f", "raw", "-b", GATEWAY, "-p", str(port), str(file)],
             stderr=subprocess.DEVNULL,
         )
-        until = time.monotonic() + START
-        while not self._listens(plan):
-            if time.monotonic() > until:
-                raise RuntimeError(f"qemu-nbd does not listen on port {port}")
-            time.sleep(0.01)
-
-    def _listens(self, plan: LabPlan) -> bool:
-        with inside(plan.namespace), socket.socket() as tried:
-            return tried.connect_ex((GATEWAY, self.port)) == 0
+        wait_until(lambda: listens(plan, port), START)
 
     def close(self) -> None:
         self._process.terminate()

@@ -19,10 +19,10 @@ from deploy.xenlab.agent import filters, libxl, links
 from deploy.xenlab.agent.errors import AgentError
 from deploy.xenlab.agent.filters import Filters
 from deploy.xenlab.agent.journal import report
+from deploy.xenlab.agent.libxl import BACKENDS
 from deploy.xenlab.agent.spec import Devices, Vif
 from deploy.xenlab.agent.xenstore import Xenstore
 
-BACKENDS = "/local/domain/0/backend"
 # A backend's kind, domain, device; watched by what appears last.
 _BACKEND = re.compile(rf"{BACKENDS}/(vif|vbd)/(\d+)/(\d+)/(state|hotplug-status|params)")
 # What says that there is something to do for a device.

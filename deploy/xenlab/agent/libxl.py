@@ -20,6 +20,9 @@ from deploy.xenlab.agent.spec import NO_SCRIPT, Disk, Vif
 from deploy.xenlab.agent.transaction import Node
 
 USERDATA = Path("/var/lib/xen")
+BACKENDS = "/local/domain/0/backend"
+# What the kernel's backends serve; a disk is held until its device is gone from here.
+SERVED = Path("/sys/bus/xen-backend/devices")
 # Major number of xvda, which has 16 minor numbers as each disk after it.
 XVD, MINORS = 202, 16
 INITIALISING = "1"
@@ -69,7 +72,7 @@ class Device:
 def paths(domid: int, kind: str, number: int) -> tuple[str, str, str]:
     """Backend, frontend, and what libxl keeps."""
     return (
-        f"/local/domain/0/backend/{kind}/{domid}/{number}",
+        f"{BACKENDS}/{kind}/{domid}/{number}",
         f"/local/domain/{domid}/device/{kind}/{number}",
         f"/libxl/{domid}/device/{kind}/{number}",
     )

@@ -13,14 +13,12 @@ from typing import Any
 from deploy.xenlab.agent import libxl, nbd, savefile, transaction, xenguest
 from deploy.xenlab.agent.errors import AgentError
 from deploy.xenlab.agent.hypervisor import Hypervisor
-from deploy.xenlab.agent.libxl import Device
+from deploy.xenlab.agent.libxl import BACKENDS, SERVED, Device
 from deploy.xenlab.agent.spec import Devices, Domain
 from deploy.xenlab.agent.transaction import Node
 from deploy.xenlab.agent.xenguest import Rings, Shape
 from deploy.xenlab.agent.xenstore import Xenstore
 
-BACKENDS = "/local/domain/0/backend"
-SYSTEM = Path("/sys/bus/xen-backend/devices")
 GONE = 20.0
 PACE = 0.01
 CONSOLE_BYTES = 1 << 20
@@ -77,8 +75,7 @@ class Making:
         await asyncio.to_thread(xenguest.destroy, domid)
         try:
             async with asyncio.timeout(GONE):
-                # The kernel's backends hold disks until then.
-                while any(SYSTEM.glob(f"*-{domid}-*")):
+                while any(SERVED.glob(f"*-{domid}-*")):
                     await asyncio.sleep(PACE)
         except TimeoutError as late:
             raise AgentError("devices_left", f"devices of domain {domid} are still there") from late

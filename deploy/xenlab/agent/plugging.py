@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from deploy.xenlab.agent import libxl, nbd, transaction
@@ -17,7 +16,6 @@ from deploy.xenlab.agent.errors import AgentError
 from deploy.xenlab.agent.spec import Devices, Disk, Vif
 from deploy.xenlab.agent.xenstore import Xenstore
 
-SYSTEM = Path("/sys/bus/xen-backend/devices")
 CONNECTED, CLOSING, CLOSED = "4", "5", "6"
 LET_GO = 10.0
 GONE = 10.0
@@ -129,8 +127,7 @@ class Plugging:
         libxl.remove(domain.domid, domain.uuid, list(gone.disks), list(gone.vifs))
         async with asyncio.timeout(GONE):
             for kind, number in _numbers(gone):
-                # The kernel's backend holds the disk until then.
-                while (SYSTEM / f"{kind}-{domain.domid}-{number}").exists():
+                while (libxl.SERVED / f"{kind}-{domain.domid}-{number}").exists():
                     await asyncio.sleep(PACE)
         self._domains.expect(left)
 

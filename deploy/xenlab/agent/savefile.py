@@ -18,9 +18,8 @@ from deploy.xenlab.agent.errors import AgentError
 MAGIC = b"Xen saved domain, xl format\n \0 \r"
 BYTE_ORDER = 0x01020304
 JSON, STREAM_V2 = 1, 2
-HEAD = struct.Struct(
-    "<32sIIII"
-)  # magic, byte order, mandatory and optional flags, length of what follows
+# Magic, byte order, mandatory and optional flags, length of what follows.
+HEAD = struct.Struct("<32sIIII")
 LENGTH = struct.Struct("<I")
 # libxl's own head in network order: "LibxlFmt", version 2, the rest little-endian; then a record's type and length.
 MEMORY_FOLLOWS = struct.pack(">8sII", b"LibxlFmt", 2, 0) + struct.pack("<II", 1, 0)

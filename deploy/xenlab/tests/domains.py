@@ -16,7 +16,7 @@ from typing import Any
 from deploy.xenlab.client import Agent, connect
 from deploy.xenlab.lab import XenLab
 from deploy.xenlab.namespace import inside
-from deploy.xenlab.plan import GATEWAY, HostPlan
+from deploy.xenlab.plan import GATEWAY, HostPlan, LabPlan
 
 # Seconds; an emulated machine that shares its processor may be slow.
 LIMIT = 120.0
@@ -127,16 +127,16 @@ def disk_server(lab: XenLab, file: Path, export: str, port: int = NBD_PORT) -> I
     command = ["ip", "netns", "exec", lab.plan.namespace, "qemu-nbd", "-t", "-e", "8", "-x", export]
     server = subprocess.Popen([*command, "-f", "raw", "-b", GATEWAY, "-p", str(port), str(file)])
     try:
-        wait_until(lambda: listens(lab, port))
+        wait_until(lambda: listens(lab.plan, port))
         yield
     finally:
         server.terminate()
         server.wait(timeout=20)
 
 
-def listens(lab: XenLab, port: int) -> bool:
+def listens(plan: LabPlan, port: int) -> bool:
     """Whether something listens on the bridge's address."""
-    with inside(lab.plan.namespace):
+    with inside(plan.namespace):
         connection = socket.socket()
     with connection:
         return connection.connect_ex((GATEWAY, port)) == 0
