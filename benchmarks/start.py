@@ -82,7 +82,6 @@ VARIANTS = (
     "cold-pvh",
     "cold-pv",
 )
-CPUS = 2
 MEMORY_MIB = 96
 ROOT_DISK, CONFIG, SCRATCH = range(3)
 BRIDGE, PARKING = "xenbr0", "parking"
@@ -494,9 +493,7 @@ def host() -> Iterator[Bench]:
     boot = GUEST / "out"
     build_guest(boot)
     state = ROOT / ".xenlab"
-    lab = XenLab(
-        plan(state, name=f"bench-{os.getpid()}", hosts=1, image=state / "bench-image", cpus=CPUS)
-    )
+    lab = XenLab(plan(state, name=f"bench-{os.getpid()}", hosts=1, image=state / "bench-image"))
     lab.build(boot, EXTRA)
     with ExitStack() as stack:
         stack.callback(lab.down)
@@ -572,7 +569,7 @@ def main() -> int:
         kernel = "the small one" if small else "Debian's cloud kernel"
         bench.agent.call("bridge", name=PARKING)
         print(
-            f"host: {CPUS} CPUs; guests: {MEMORY_MIB} MiB, 1 vCPU, kernel {kernel}; load {os.getloadavg()[0]:.1f}"
+            f"host: {bench.lab.plan.cpus} CPUs; guests: {MEMORY_MIB} MiB, 1 vCPU, kernel {kernel}; load {os.getloadavg()[0]:.1f}"
         )
         found = measure(bench, names, 2 if options.short else options.rounds)
     return 0 if "warm" not in found or show(found) else 1

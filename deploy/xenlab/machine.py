@@ -141,10 +141,11 @@ def _state_mark(plan: LabPlan, host: HostPlan) -> Path:
 
 
 def _fits(plan: LabPlan) -> str:
-    """What a state depends on: image, QEMU and the machine's shape."""
+    """What a state depends on: image, QEMU, the machine's shape, and how it was booted."""
     version = run([qemu.PROGRAM, "--version"], timeout=10).splitlines()[0]
-    shape = f"{plan.memory_mib} {plan.dom0_memory_mib} {plan.cpus}"
-    return f"{Image(plan.image).stamp}{version}\n{shape}\n{qemu.PROCESSOR}\n"
+    shape = f"{plan.memory_mib} MiB, {plan.cpus} of {qemu.PROCESSOR}"
+    arguments = f"{qemu.hypervisor(plan)}\n{qemu.LINUX}"
+    return f"{Image(plan.image).stamp}{version}\n{shape}\n{arguments}\n"
 
 
 def _await(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:

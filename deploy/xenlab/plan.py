@@ -72,7 +72,7 @@ class LabPlan:
     hosts: tuple[HostPlan, ...]
     memory_mib: int = 1536
     dom0_memory_mib: int = 384
-    cpus: int = 1
+    cpus: int = 2
 
     @property
     def state(self) -> Path:
@@ -97,7 +97,7 @@ def plan(
     hosts: int | None = None,
     image: Path | None = None,
     memory: int = 1536,
-    cpus: int = 1,
+    cpus: int = 2,
 ) -> LabPlan:
     """A lab below the folder `state`; raises XenlabError `bad_name`, `bad_hosts`.
 

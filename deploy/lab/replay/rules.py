@@ -253,10 +253,10 @@ def waits_alike(recorded: float, lab: float, real: float) -> bool:
     """Whether a call answered at once, or after many seconds, as recorded.
 
     `lab` and `real`: seconds that passed on the pool's clock and here. A slow machine is not a
-    waiting call, so what was answered at once may take a second of real time.
+    waiting call, so what was answered at once may take two seconds of real time.
     """
     if recorded < 1.0:
-        return lab < 4.0 or real < 1.0
+        return lab < 4.0 or real < 2.0
     if recorded >= 5.0:
         return lab >= 1.0
     return True

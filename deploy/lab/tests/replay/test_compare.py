@@ -168,7 +168,7 @@ def test_a_tasks_result_is_compared_as_the_value_it_stands_for() -> None:
 def test_what_waits_and_what_answers_at_once_are_told_apart() -> None:
     assert rules.waits_alike(0.01, lab=0.5, real=0.1)
     assert not rules.waits_alike(0.01, lab=30.0, real=7.0)
-    assert rules.waits_alike(0.01, lab=4.5, real=0.9), "a slow machine is not a waiting call"
+    assert rules.waits_alike(0.01, lab=6.0, real=1.5), "a slow machine is not a waiting call"
     assert not rules.waits_alike(20.0, lab=0.1, real=0.1)
 
 
