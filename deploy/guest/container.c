@@ -71,20 +71,30 @@ static const char *absolute(const char *path, char *room, size_t size) {
     return room;
 }
 
+/* Of the entrypoint; valid until the next. */
+static struct launch entrypoint(struct container *container) {
+    static char hostname[96], home[272], cwd[4096];
+    const struct spec *spec = &container->spec;
+    build_env(container->env, spec, &container->user, spec->tty, NULL, hostname, home);
+    return (struct launch){.spec = spec,
+                           .user = &container->user,
+                           .argv = spec->argv,
+                           .env = container->env,
+                           .cwd = absolute(spec->cwd, cwd, sizeof cwd)};
+}
+
+void container_fetch(struct container *container, int golden) {
+    struct launch launch = entrypoint(container);
+    process_fetch(golden, &launch);
+}
+
 int container_start(struct container *container, int root, struct console *console) {
-    static char hostname[96], home[272];
-    static char cwd[4096];
     const struct spec *spec = &container->spec;
     container->root = root;
     container->console = console;
     if (find_user(container, spec->user, &container->user))
         return -1;
-    build_env(container->env, spec, &container->user, spec->tty, NULL, hostname, home);
-    struct launch launch = {.spec = spec,
-                            .user = &container->user,
-                            .argv = spec->argv,
-                            .env = container->env,
-                            .cwd = absolute(spec->cwd, cwd, sizeof cwd)};
+    struct launch launch = entrypoint(container);
     if (process_start(&container->process, root, &launch))
         return -1;
     console_add_source(console, STREAM_STDOUT, container->process.out);

@@ -34,6 +34,9 @@ struct container {
 /* What the console calls when its reader asks for something; the context is the container. */
 extern const struct console_ops container_console;
 
+/* Begin to read its program out of the image, whose root this is: the container's own is not there yet. */
+void container_fetch(struct container *container, int golden);
+
 /* Start it in this root; what it writes goes to the console. -1 after saying why. */
 int container_start(struct container *container, int root, struct console *console);
 

@@ -151,6 +151,10 @@ static int make_ext4(const char *path) {
     int status;
     pid_t child = fork();
     if (!child) {
+        /* On a terminal it looks for what may be there already, in sixty places, to ask whether that shall go. */
+        int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (nothing < 0 || dup2(nothing, 0) < 0 || dup2(nothing, 1) < 0)
+            _exit(126);
         execve("/sbin/mke2fs", argv, env);
         failed("/sbin/mke2fs");
         _exit(127);
@@ -164,12 +168,12 @@ static int make_ext4(const char *path) {
     return 0;
 }
 
-int disk_mount_ext4(const char *path, const char *target, bool read_only) {
+int disk_mount_ext4(const char *path, const char *target, bool read_only, const char *options) {
     int blank = disk_is_blank(path);
     if (blank < 0)
         return failed("%s", path);
     if (blank && !read_only && make_ext4(path))
         return -1;
     unsigned long flags = MS_NODEV | MS_NOATIME | (read_only ? MS_RDONLY : 0);
-    return mount(path, target, "ext4", flags, "") ? failed("mounting %s as ext4", path) : 0;
+    return mount(path, target, "ext4", flags, options) ? failed("mounting %s as ext4", path) : 0;
 }

@@ -29,7 +29,7 @@ long disk_read_config(const char *path, char *to, size_t room);
 /* Are its first 64 KiB zeros? -1 when it cannot be read. */
 int disk_is_blank(const char *path);
 
-/* Mount this device as ext4 at `target`, made first if it is blank; -1 after saying why not. */
-int disk_mount_ext4(const char *path, const char *target, bool read_only);
+/* Mount this device as ext4 at `target` with these options, made first if it is blank; -1 after saying why not. */
+int disk_mount_ext4(const char *path, const char *target, bool read_only, const char *options);
 
 #endif

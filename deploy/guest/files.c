@@ -132,6 +132,19 @@ ssize_t read_inside(int root, const char *path, char *to, size_t room) {
     return size;
 }
 
+int fetch_inside(int root, const char *path) {
+    enum { PIECE = 128 << 10 }; /* more at once is not read ahead */
+    struct stat status;
+    int fd = resolve(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    if (fd < 0)
+        return -1;
+    bool is_file = !fstat(fd, &status) && S_ISREG(status.st_mode);
+    for (off_t at = 0; is_file && at < status.st_size && at < FETCH_BYTES; at += PIECE)
+        posix_fadvise(fd, at, PIECE, POSIX_FADV_WILLNEED);
+    close(fd);
+    return is_file ? 0 : -1;
+}
+
 struct fd_path fd_path(int fd) {
     struct fd_path path;
     snprintf(path.text, sizeof path.text, "/proc/self/fd/%d", fd);

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+enum { FETCH_BYTES = 4 << 20 };
+
 /* Milliseconds on a clock that never goes back. */
 int64_t now_ms(void);
 void sleep_ms(int ms);
@@ -24,6 +26,10 @@ int make_inside(int root, const char *path);
 int touch_inside(int root, const char *path);
 /* The regular file `path` inside of `root`, at most `room - 1` bytes of it: how many, or -1. */
 ssize_t read_inside(int root, const char *path, char *to, size_t room);
+
+/* Have the kernel begin to read a regular file inside of `root`, or the first FETCH_BYTES of it, and do not wait for it:
+ * 0, or -1 when there is none. */
+int fetch_inside(int root, const char *path);
 
 /* Where the kernel finds this descriptor by name. */
 struct fd_path {

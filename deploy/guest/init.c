@@ -233,6 +233,8 @@ static void wait_for_root(void) {
     /* Before there is a root disk none but scratch can be there. */
     if (disk_is_announced() && root_mount_scratch())
         give_up("the scratch disk cannot be used");
+    if (root_prepare())
+        give_up("the container's root cannot be prepared");
     uevents = uevents_open();
     if (uevents < 0)
         give_up("the kernel tells of no devices");
@@ -301,9 +303,12 @@ int main(int argc, char **argv) {
     report_begin(&xenstore);
     if (blank)
         wait_for_root();
-    if (root_mount_golden())
+    int golden = root_mount_golden();
+    if (golden < 0)
         give_up("the root cannot be mounted");
     read_spec();
+    container_fetch(&container, golden);
+    close(golden);
     if (sethostname(container.spec.hostname, strlen(container.spec.hostname)))
         failed("hostname");
     if (net_configure(&container.spec))

@@ -21,6 +21,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { PATH_ROOM = 4096 };
+
 /* Docker's set, and what more a root may who is alone on his kernel. Left out is what reaches the console, the
  * disks or the kernel's own code: SYS_ADMIN, SYS_MODULE, SYS_RAWIO, SYS_BOOT, SYSLOG, SYS_TIME, MAC_*, BPF … */
 static const int allowed[] = {
@@ -69,25 +71,44 @@ __attribute__((noreturn)) static void refuse(const char *program) {
     _exit(reason == ENOENT || reason == ENOTDIR ? 127 : 126);
 }
 
+/* Where a program may be by what is left of PATH: the next place, or false. */
+static bool next_place(const char **at, const char *program, char path[PATH_ROOM]) {
+    while (**at) {
+        size_t length = strcspn(*at, ":");
+        int size = snprintf(path, PATH_ROOM, "%.*s/%s", length ? (int)length : 1, length ? *at : ".", program);
+        *at += length + ((*at)[length] == ':');
+        if (size > 0 && size < PATH_ROOM)
+            return true;
+    }
+    return false;
+}
+
 __attribute__((noreturn)) static void run(char *const *argv, char *const *env) {
-    char path[4096];
+    char path[PATH_ROOM];
     int reason = ENOENT;
     if (strchr(argv[0], '/')) {
         execve(argv[0], argv, env);
         refuse(argv[0]);
     }
-    for (const char *at = path_of(env); *at;) {
-        size_t length = strcspn(at, ":");
-        int size = snprintf(path, sizeof path, "%.*s/%s", length ? (int)length : 1, length ? at : ".", argv[0]);
-        if (size > 0 && (size_t)size < sizeof path) {
-            execve(path, argv, env);
-            if (errno != ENOENT && errno != ENOTDIR)
-                reason = errno;
-        }
-        at += length + (at[length] == ':');
+    for (const char *at = path_of(env); next_place(&at, argv[0], path);) {
+        execve(path, argv, env);
+        if (errno != ENOENT && errno != ENOTDIR)
+            reason = errno;
     }
     errno = reason;
     refuse(argv[0]);
+}
+
+void process_fetch(int root, const struct launch *launch) {
+    char path[PATH_ROOM];
+    const char *program = launch->argv[0], *at = path_of(launch->env);
+    if (*program == '/')
+        fetch_inside(root, program);
+    else if (strchr(program, '/') && snprintf(path, sizeof path, "%s/%s", launch->cwd, program) < PATH_ROOM)
+        fetch_inside(root, path);
+    else
+        while (next_place(&at, program, path) && fetch_inside(root, path)) {
+        }
 }
 
 /* From root in the container's namespaces to the program; the standard files are in place. */

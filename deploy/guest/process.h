@@ -23,6 +23,9 @@ struct launch {
     const char *cwd;
 };
 
+/* Begin to read the program's file, as it is below `root`, so that its disk is at work while we are. */
+void process_fetch(int root, const struct launch *launch);
+
 /* Start the entrypoint. -1 after saying why. */
 int process_start(struct process *process, int root, const struct launch *launch);
 

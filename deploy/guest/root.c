@@ -19,6 +19,7 @@
 #define SCRATCH "/run/scratch"
 #define ROOT "/run/root"
 #define FILES "/run/files"
+#define PREPARED "/run/prepared"
 
 int root_mount_golden(void) {
     char path[DISK_PATH];
@@ -34,7 +35,8 @@ int root_mount_golden(void) {
     mkdir(GOLDEN, 0755);
     if (mount(path, GOLDEN, type, MS_RDONLY | MS_NODEV, ""))
         return failed("mounting %s as %s", path, type);
-    return 0;
+    int golden = open(GOLDEN, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return golden < 0 ? failed(GOLDEN) : golden;
 }
 
 int root_mount_scratch(void) {
@@ -45,8 +47,14 @@ int root_mount_scratch(void) {
     if (disk_wait(DISK_SCRATCH, path))
         return failed("no scratch disk");
     mkdir(SCRATCH, 0755);
-    if (disk_mount_ext4(path, SCRATCH, false))
+    /* Inodes are written when they are used: to write all in advance would be at work just when a container starts, and
+     * fill a thirtieth of a thin disk. */
+    if (disk_mount_ext4(path, SCRATCH, false, "noinit_itable"))
         return -1;
+    if (mkdir(SCRATCH "/upper", 0755) && errno != EEXIST)
+        return failed(SCRATCH "/upper");
+    if (mkdir(SCRATCH "/work", 0755) && errno != EEXIST)
+        return failed(SCRATCH "/work");
     is_mounted = true;
     return 0;
 }
@@ -56,10 +64,6 @@ int root_assemble(void) {
     if (root_mount_scratch())
         return -1;
     mkdir(ROOT, 0755);
-    if (mkdir(SCRATCH "/upper", 0755) && errno != EEXIST)
-        return failed(SCRATCH "/upper");
-    if (mkdir(SCRATCH "/work", 0755) && errno != EEXIST)
-        return failed(SCRATCH "/work");
     /* The upper directory's owner and mode are those of /: the image's, not ours. */
     if (!stat(GOLDEN, &golden) && (chown(SCRATCH "/upper", golden.st_uid, golden.st_gid) ||
                                    chmod(SCRATCH "/upper", golden.st_mode & 07777)))
@@ -101,7 +105,7 @@ static int volumes(int root, const struct spec *spec) {
         int at = make_inside(root, volume->path);
         if (at < 0)
             return failed("%s", volume->path);
-        int status = disk_mount_ext4(path, fd_path(at).text, volume->read_only);
+        int status = disk_mount_ext4(path, fd_path(at).text, volume->read_only, "");
         close(at);
         if (status)
             return -1;
@@ -136,6 +140,32 @@ static int devices(int root) {
                    mount_inside(root, "shm", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=1777")
                ? -1
                : 0;
+}
+
+int root_prepare(void) {
+    static bool is_done;
+    if (is_done)
+        return 0;
+    mkdir(FILES, 0755);
+    if (mount("files", FILES, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=256k,mode=755"))
+        return failed(FILES);
+    mkdir(PREPARED, 0755);
+    int at = open(PREPARED, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (at < 0)
+        return failed(PREPARED);
+    is_done = !devices(at) && !mount_inside(at, "sys", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, "");
+    close(at);
+    return is_done ? 0 : -1;
+}
+
+/* Have a mount that was prepared at this path inside of the root. */
+static int move_inside(int root, const char *prepared, const char *path) {
+    int at = make_inside(root, path);
+    if (at < 0)
+        return failed("%s", path);
+    int status = mount(prepared, fd_path(at).text, NULL, MS_MOVE, NULL);
+    close(at);
+    return status ? failed("mounting %s", path) : 0;
 }
 
 static void hosts_file(FILE *to, const struct spec *spec) {
@@ -173,11 +203,8 @@ static int place_file(int root, const struct spec *spec, const char *source, con
 }
 
 int root_furnish(int root, const struct spec *spec) {
-    mkdir(FILES, 0755);
-    if (mount("files", FILES, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=256k,mode=755"))
-        return failed(FILES);
-    if (volumes(root, spec) || devices(root) ||
-        mount_inside(root, "sys", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, "") ||
+    if (root_prepare() || volumes(root, spec) || move_inside(root, PREPARED "/dev", "/dev") ||
+        move_inside(root, PREPARED "/sys", "/sys") ||
         place_file(root, spec, FILES "/hosts", "/etc/hosts", hosts_file))
         return -1;
     if (*spec->hostname && place_file(root, spec, FILES "/hostname", "/etc/hostname", hostname_file))

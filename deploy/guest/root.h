@@ -5,7 +5,10 @@
 
 #include "spec.h"
 
-/* Mount the golden root, read-only: needs no spec. -1 after saying why. */
+/* Make what needs neither an image nor a spec, once: /dev, /sys, and room for files. -1 after saying why. */
+int root_prepare(void);
+
+/* Mount the golden root, read-only: needs no spec. A descriptor of it, or -1 after saying why. */
 int root_mount_golden(void);
 
 /* Mount the scratch disk, on which a file system is made if it is blank; once. -1 after saying why. */
@@ -14,7 +17,7 @@ int root_mount_scratch(void);
 /* Mount the overlay on scratch, which need not be mounted yet, and open the container's root: a descriptor, or -1 after saying why. */
 int root_assemble(void);
 
-/* Volumes, /dev, /dev/pts, /dev/shm, /sys, and /etc/{hostname,hosts,resolv.conf} over the image's own. */
+/* Volumes, what was prepared, and /etc/{hostname,hosts,resolv.conf} over the image's own. */
 int root_furnish(int root, const struct spec *spec);
 
 /* In the container's first process, alone in new PID and mount namespaces: /proc, what of it is hidden or

@@ -102,8 +102,9 @@ class Plugging:
                 libxl.rehang(domain.domid, identity, before)
                 raise
             backend, _, kept = libxl.paths(domain.domid, "vif", after.device)
-            for node in (kept, backend):
-                await self._store.write(f"{node}/bridge", after.bridge)
+            await asyncio.gather(
+                *(self._store.write(f"{node}/bridge", after.bridge) for node in (kept, backend))
+            )
 
     async def _ask_for(self, domid: int, kind: str, number: int) -> None:
         """Has the guest let go of a device that it uses."""
