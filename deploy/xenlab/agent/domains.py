@@ -57,6 +57,7 @@ class Domains:
         self.making = Making(store, hypervisor)
         self.hotplug = Hotplug(store, rules, self.devices_of)
         self._known: dict[str, Domain] = {}
+        self._told: dict[str, spec.Devices] = {}
         # Being made or received: not yet anybody's business.
         self._coming: set[str] = set()
         self._looking = asyncio.Lock()
@@ -84,10 +85,13 @@ class Domains:
 
     def devices_of(self, identity: str) -> spec.Devices | None:
         """What the agent was told of a domain's disks and interfaces; None when nobody told it."""
-        try:
-            return spec.devices_of(json.loads((KEPT / identity).read_text()))
-        except FileNotFoundError:
-            return None
+        if identity not in self._told:
+            try:
+                kept = json.loads((KEPT / identity).read_text())
+            except FileNotFoundError:
+                return None
+            self._told[identity] = spec.devices_of(kept)
+        return self._told[identity]
 
     def told_of(self, identity: str) -> spec.Devices:
         """The same, of a domain that may have none."""
@@ -105,6 +109,7 @@ class Domains:
     def expect(self, devices: spec.Devices) -> None:
         """Remembers what a domain is made of, over the agent's own restarts."""
         (KEPT / devices.uuid).write_text(devices.to_json())
+        self._told[devices.uuid] = devices
 
     async def filter_vif(self, identity: str, vif: dict[str, Any]) -> None:
         """Changes an interface's locking: `device`, and any of `locked`, `ipv4`, `ipv6`, `disabled`."""
@@ -247,6 +252,7 @@ class Domains:
             domain.terminal.cancel()
         if domain.console:
             domain.console.close()
+        self._told.pop(domain.uuid, None)
         for file in (KEPT / domain.uuid, KEPT / f"{domain.uuid}.cfg"):
             file.unlink(missing_ok=True)
         self._tell({"event": "domain", "uuid": domain.uuid, "state": "ended", "reason": reason})

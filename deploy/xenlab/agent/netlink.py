@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from functools import cache
 
 GENERIC = 16
 HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
@@ -48,8 +49,7 @@ def ask(family: str, command: int, *given: bytes) -> list[bytes]:
     Raises the kernel's refusal as OSError.
     """
     with _open() as kernel:
-        (identity,) = struct.unpack_from("=H", _family(kernel, family)[FAMILY_ID])
-        return _receive(kernel, _send(kernel, identity, command, *given))
+        return _receive(kernel, _send(kernel, _identity(family), command, *given))
 
 
 def hear(family: str, group: str) -> socket.socket:
@@ -76,6 +76,14 @@ def _open() -> socket.socket:
     kernel.settimeout(TIMEOUT)
     kernel.bind((0, 0))
     return kernel
+
+
+@cache
+def _identity(family: str) -> int:
+    """A family's number, which stays as long as its module."""
+    with _open() as kernel:
+        (identity,) = struct.unpack_from("=H", _family(kernel, family)[FAMILY_ID])
+        return int(identity)
 
 
 def _family(kernel: socket.socket, name: str) -> dict[int, bytes]:
