@@ -233,8 +233,8 @@ static void wait_for_root(void) {
     /* Before there is a root disk none but scratch can be there. */
     if (disk_is_announced() && root_mount_scratch())
         give_up("the scratch disk cannot be used");
-    if (root_prepare())
-        give_up("the container's root cannot be prepared");
+    if (root_prepare() || net_prepare())
+        give_up("what needs no image cannot be prepared");
     uevents = uevents_open();
     if (uevents < 0)
         give_up("the kernel tells of no devices");

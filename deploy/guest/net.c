@@ -61,11 +61,12 @@ static int ask(int socket, struct request *request) {
     return errno ? -1 : 0;
 }
 
-static int set_up(int socket, unsigned index, int mtu) {
+static int set_state(int socket, unsigned index, unsigned state, int mtu) {
     struct request request;
     begin(&request, RTM_NEWLINK, 0, sizeof request.body.link);
     request.body.link.ifi_index = (int)index;
-    request.body.link.ifi_flags = request.body.link.ifi_change = IFF_UP;
+    request.body.link.ifi_flags = state;
+    request.body.link.ifi_change = IFF_UP;
     if (mtu)
         add(&request, IFLA_MTU, &mtu, sizeof mtu);
     return ask(socket, &request);
@@ -150,6 +151,7 @@ static void rename_to(int socket, unsigned index, const char *name, int device) 
     snprintf(wanted, sizeof wanted, "eth%d", device);
     if (!strcmp(name, wanted) || if_nametoindex(wanted))
         return;
+    set_state(socket, index, 0, 0); /* one that is up keeps its name */
     begin(&request, RTM_NEWLINK, 0, sizeof request.body.link);
     request.body.link.ifi_index = (int)index;
     add(&request, IFLA_IFNAME, wanted, strlen(wanted) + 1);
@@ -181,7 +183,7 @@ static int configure(int socket, const struct spec_nic *nic) {
     }
     rename_to(socket, index, name, nic->device);
     ignore_advertisements(index);
-    if (set_up(socket, index, nic->mtu))
+    if (set_state(socket, index, IFF_UP, nic->mtu))
         return failed("network device %d", nic->device);
     for (int i = 0; nic->addresses[i]; i++)
         if (set_address(socket, index, nic->addresses[i]))
@@ -193,14 +195,36 @@ static int configure(int socket, const struct spec_nic *nic) {
     return 0;
 }
 
-int net_configure(const struct spec *spec) {
+static int open_netlink(void) {
     struct timeval patience = {.tv_sec = 5};
     struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
     int sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
     if (sock < 0 || connect(sock, (struct sockaddr *)&kernel, sizeof kernel) ||
         setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience))
         return failed("netlink");
-    int status = set_up(sock, if_nametoindex("lo"), 0) ? failed("lo") : 0;
+    return sock;
+}
+
+int net_prepare(void) {
+    int sock = open_netlink();
+    if (sock < 0)
+        return -1;
+    int status = 0;
+    struct if_nameindex *all = if_nameindex();
+    for (struct if_nameindex *one = all; one && one->if_index && !status; one++) {
+        ignore_advertisements(one->if_index);
+        status = set_state(sock, one->if_index, IFF_UP, 0) ? failed("%s", one->if_name) : 0;
+    }
+    if_freenameindex(all);
+    close(sock);
+    return status;
+}
+
+int net_configure(const struct spec *spec) {
+    int sock = open_netlink();
+    if (sock < 0)
+        return -1;
+    int status = set_state(sock, if_nametoindex("lo"), IFF_UP, 0) ? failed("lo") : 0;
     for (int i = 0; i < spec->nics && !status; i++)
         status = configure(sock, &spec->nic[i]);
     close(sock);
