@@ -301,10 +301,17 @@ class Vm:
             server.close()
 
     def attach(self, *which: int) -> None:
-        for number in which or range(len(self.servers)):
-            server, disk = self.servers[number], self.disks[number]
-            export = {"host": GATEWAY, "port": server.port, "export": server.name}
-            self.agent.call("disk_attach", vdi=server.name, read_only=disk["read_only"], **export)
+        exports = [
+            {
+                "vdi": self.servers[number].name,
+                "read_only": self.disks[number]["read_only"],
+                "host": GATEWAY,
+                "port": self.servers[number].port,
+                "export": self.servers[number].name,
+            }
+            for number in which or range(len(self.servers))
+        ]
+        self.agent.calls("disk_attach", exports)
 
     def plug(self, *which: int) -> None:
         self.attach(*which)
@@ -526,6 +533,7 @@ def measure(bench: Bench, names: list[str], rounds: int) -> dict[str, list[Start
 
 
 def show(found: dict[str, list[Start]]) -> bool:
+    """Says what was found; whether warm starts, if they were measured, meet their goal."""
     baselines = [start.total for start in found["container"]]
     for name, starts in found.items():
         totals = [start.total for start in starts]
@@ -540,6 +548,8 @@ def show(found: dict[str, list[Start]]) -> bool:
             f"{name:10} median {statistics.median(totals):.2f} s ({listed});"
             f" {statistics.median(ratios):.2f} x container, worst {max(ratios):.2f}{goal}"
         )
+    if "warm" not in found:
+        return True
     return report(
         "start",
         unit="s",
@@ -572,7 +582,7 @@ def main() -> int:
             f"host: {bench.lab.plan.cpus} CPUs; guests: {MEMORY_MIB} MiB, 1 vCPU, kernel {kernel}; load {os.getloadavg()[0]:.1f}"
         )
         found = measure(bench, names, 2 if options.short else options.rounds)
-    return 0 if "warm" not in found or show(found) else 1
+    return 0 if show(found) else 1
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from deploy.xenlab.errors import XenlabError
@@ -35,17 +36,28 @@ class Agent(JsonLines):
 
     def call(self, do: str, **arguments: Any) -> Any:
         """What the agent answers; raises XenlabError with the agent's code, or `host_silent`."""
-        self._number += 1
-        request = {"id": self._number, "do": do, "args": arguments}
+        return self.calls(do, [arguments])[0]
+
+    def calls(self, do: str, each: Sequence[dict[str, Any]]) -> list[Any]:
+        """The same several times side by side: what is answered to each; raises as `call`, when all are answered."""
+        numbers = [self._number + place for place in range(1, len(each) + 1)]
+        self._number += len(each)
+        answers: dict[int, dict[str, Any]] = {}
         try:
-            self.send(request)
-            while (answer := self.line()).get("id") != self._number:
-                self.events.append(answer)
+            for number, arguments in zip(numbers, each, strict=True):
+                self.send({"id": number, "do": do, "args": arguments})
+            while len(answers) < len(each):
+                answer = self.line()
+                if "id" in answer:
+                    answers[answer["id"]] = answer
+                else:
+                    self.events.append(answer)
         except OSError as error:
             raise XenlabError("host_silent", f"{self._host.name}, {do}: {error}") from error
-        if "error" in answer:
-            raise XenlabError(answer["error"]["code"], answer["error"]["message"])
-        return answer["result"]
+        for number in numbers:
+            if "error" in answers[number]:
+                raise XenlabError(**answers[number]["error"])
+        return [answers[number]["result"] for number in numbers]
 
     def event(self) -> dict[str, Any]:
         """The next event, waited for."""
