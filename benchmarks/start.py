@@ -303,13 +303,14 @@ class Vm:
     def attach(self, *which: int) -> None:
         exports = [
             {
-                "vdi": self.servers[number].name,
-                "read_only": self.disks[number]["read_only"],
+                "vdi": server.name,
+                "read_only": disk["read_only"],
                 "host": GATEWAY,
-                "port": self.servers[number].port,
-                "export": self.servers[number].name,
+                "port": server.port,
+                "export": server.name,
             }
-            for number in which or range(len(self.servers))
+            for number, (server, disk) in enumerate(zip(self.servers, self.disks, strict=True))
+            if not which or number in which
         ]
         self.agent.calls("disk_attach", exports)
 

@@ -158,16 +158,6 @@ int root_prepare(void) {
     return is_done ? 0 : -1;
 }
 
-/* Have a mount that was prepared at this path inside of the root. */
-static int move_inside(int root, const char *prepared, const char *path) {
-    int at = make_inside(root, path);
-    if (at < 0)
-        return failed("%s", path);
-    int status = mount(prepared, fd_path(at).text, NULL, MS_MOVE, NULL);
-    close(at);
-    return status ? failed("mounting %s", path) : 0;
-}
-
 static void hosts_file(FILE *to, const struct spec *spec) {
     fputs("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
           "ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
@@ -203,8 +193,8 @@ static int place_file(int root, const struct spec *spec, const char *source, con
 }
 
 int root_furnish(int root, const struct spec *spec) {
-    if (root_prepare() || volumes(root, spec) || move_inside(root, PREPARED "/dev", "/dev") ||
-        move_inside(root, PREPARED "/sys", "/sys") ||
+    if (root_prepare() || volumes(root, spec) || mount_inside(root, PREPARED "/dev", "/dev", NULL, MS_MOVE, NULL) ||
+        mount_inside(root, PREPARED "/sys", "/sys", NULL, MS_MOVE, NULL) ||
         place_file(root, spec, FILES "/hosts", "/etc/hosts", hosts_file))
         return -1;
     if (*spec->hostname && place_file(root, spec, FILES "/hostname", "/etc/hostname", hostname_file))

@@ -97,7 +97,6 @@ def plan(
     hosts: int | None = None,
     image: Path | None = None,
     memory: int = 1536,
-    cpus: int = 2,
 ) -> LabPlan:
     """A lab below the folder `state`; raises XenlabError `bad_name`, `bad_hosts`.
 
@@ -116,5 +115,4 @@ def plan(
         image=(image or state / "image").absolute(),
         hosts=tuple(HostPlan(number, folder) for number in range(1, hosts + 1)),
         memory_mib=memory,
-        cpus=cpus,
     )
