@@ -172,8 +172,8 @@ CACHES = {
 
 # Celery only rings the bell. Seconds; the order is part of the design:
 # XAPI call 20 < soft limit 60 < hard limit 90 < lease 120 < visibility timeout.
-# The images queue has longer ones of the same order (hosting/operations/choices.py); the visibility timeout
-# is above those too. A bell lost with its worker is rung again by the dispatcher, long before.
+# The images queue has longer limits of the same order (hosting/operations/choices.py), and a lease that is renewed
+# as long (worker/pulse.py); the visibility timeout is above those too. A bell lost with its worker is rung again by the dispatcher, long before.
 CELERY_BROKER_URL = BROKER_URL
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 4_000, "socket_timeout": 10}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

@@ -2,7 +2,7 @@
 
 Any worker may run any step, run it twice, or die between acting and committing; so a step must be safe to
 repeat. The lease only keeps that from being common: whoever commits must still hold it, and all clocks
-are the database's.
+are the database's. It is short, for the sake of what a dead worker held (worker/pulse.py).
 
     claim    one guarded UPDATE takes the lease of a due operation, or nothing does.
     act      a remote step runs here, outside any transaction; a ledger step runs inside the next phase.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from time import monotonic
 from typing import Any, TypeAlias
@@ -27,7 +28,6 @@ from django.db.models.functions import Now
 from hosting.fleet.models import Pool
 from hosting.operations.bell import ring_on_commit
 from hosting.operations.choices import (
-    Queue,
     State,
     Trouble,
     What,
@@ -37,7 +37,7 @@ from hosting.operations.choices import (
 from hosting.operations.models import UNHEARD, Operation, OperationEvent
 from hosting.operations.notices import tell_of, tell_of_all
 from hosting.operations.services import promote_successors
-from worker import lease
+from worker import lease, pulse
 from worker.hypervisor.port import (
     Busy,
     Gone,
@@ -69,13 +69,8 @@ _TROUBLES: dict[type[HypervisorError], Trouble] = {
 }
 
 
-def _lease_of(queue: Queue) -> timedelta:
-    """Its worker is killed after one and a half times its longest step: before its lease is over."""
-    return 2 * longest_step(queue)
-
-
-# For one whose kind is not known yet.
-_SHORTEST_LEASE = min(map(_lease_of, Queue))
+# What a dead worker held is taken up after this. A step that may take longer has it renewed while it runs.
+LEASE = timedelta(minutes=2)
 
 
 class LeaseLost(Exception):
@@ -110,13 +105,8 @@ def advance(uuid: UUID, connect: Connect, *, at_most: timedelta = LONGEST_RUN) -
 
 def claim(uuid: UUID) -> Operation | None:
     """Take the lease if the operation is due and nobody holds it."""
-    operation = lease.take(uuid, _SHORTEST_LEASE)
-    if operation is None:
-        return None
-    longest = _lease_of(queue_of(operation.kind))
-    if longest > _SHORTEST_LEASE and not lease.write(operation, {"leased_until": later(longest)}):
-        return None
-    return operation if lease.read_subject(operation) else None
+    operation = lease.take(uuid, LEASE)
+    return operation if operation is not None and lease.read_subject(operation) else None
 
 
 def _is_at_hand(operation: Operation, before: str) -> bool:
@@ -168,7 +158,8 @@ def _run(
         with transaction.atomic():
             return _commit(operation, workflow, step.run(subject, operation.facts), keep=keep)
     try:
-        outcome = step.run(subject, operation.facts, connect(workflow.pool_of(subject)))
+        with holding(operation):
+            outcome = step.run(subject, operation.facts, connect(workflow.pool_of(subject)))
     except HypervisorError as error:
         return _answer(operation, workflow, step, error, keep=keep)
     if isinstance(outcome, Next):
@@ -176,6 +167,12 @@ def _run(
         return _commit(operation, workflow, outcome, keep=keep)
     with transaction.atomic():
         return _commit(operation, workflow, outcome, keep=keep)
+
+
+def holding(operation: Operation) -> AbstractContextManager[None]:
+    """While a remote step of it runs: one whose worker is killed within the lease needs nothing."""
+    longest = 2 * longest_step(queue_of(operation.kind))  # killed after three quarters of it
+    return nullcontext() if longest <= LEASE else pulse.held(operation, LEASE, at_most=longest)
 
 
 # ------------------------------------------------------------------------------------- when it goes wrong
@@ -299,7 +296,7 @@ def _commit(operation: Operation, workflow: Workflow[Any], outcome: Outcome, *, 
 
 def _go(operation: Operation, step: str, *, keep: bool, **changes: Any) -> Held:
     hold: dict[str, Any] = (
-        {"leased_until": later(_lease_of(queue_of(operation.kind))), "attempt": 1}
+        {"leased_until": later(LEASE), "attempt": 1}
         if keep
         else {**_let_go_of_lease(), "attempt": 0}
     )

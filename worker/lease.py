@@ -62,6 +62,16 @@ def take(uuid: UUID, lease: timedelta) -> Operation | None:
     return next((_row(Operation, iter(row)) for row in rows), None)
 
 
+def renew(operation: Operation, lease: timedelta) -> bool:
+    """Hold it for so long from now; False when it is held no more. Nothing else of it is changed or read."""
+    rows = _run(
+        f"UPDATE {Operation._meta.db_table} SET leased_until = STATEMENT_TIMESTAMP() + %s"
+        f" WHERE uuid = %s AND lease_token = %s AND state = '{State.ACTIVE}' RETURNING 1",
+        [lease, operation.uuid, operation.lease_token],
+    )
+    return bool(rows)
+
+
 def read_subject(operation: Operation) -> bool:
     """Have it refer to what it is about as that is now, with what its steps need; False when it is held no more."""
     if operation.instance_id is None:

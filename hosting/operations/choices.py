@@ -101,7 +101,7 @@ def kinds_in(queue: Queue) -> list[str]:
 def longest_step(queue: Queue) -> timedelta:
     """How long one step may take in this queue before its worker is interrupted.
 
-    The hard limit is half as long again and the lease twice as long, so that a worker is certainly gone
-    before another one may take its operation over.
+    The hard limit is half as long again, and it may hold its operation for twice as long: a worker is certainly
+    gone before another one may take that over, and what one held that died is free after two minutes.
     """
     return timedelta(minutes=30) if queue == Queue.IMAGES else timedelta(seconds=60)

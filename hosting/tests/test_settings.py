@@ -97,8 +97,8 @@ def test_the_clocks_of_an_operation_stand_in_order() -> None:
 
 @pytest.mark.parametrize("queue", Queue)
 def test_no_bell_comes_again_while_a_worker_may_still_act_on_it(queue: Queue) -> None:
-    lease = 2 * longest_step(queue).total_seconds()
-    assert lease < settings.CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"]
+    held = 2 * longest_step(queue).total_seconds()
+    assert held < settings.CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"]
 
 
 def test_celery_has_the_queues_that_operations_know() -> None:
