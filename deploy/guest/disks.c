@@ -143,12 +143,11 @@ int disk_is_blank(const char *path) {
     return 1;
 }
 
-static int make_ext4(const char *path) {
+static pid_t begin_ext4(const char *path) {
     char *argv[] = {"mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-I", "256", "-O",
                     "^resize_inode", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
                     (char *)(uintptr_t)path, NULL};
     char *env[] = {"MKE2FS_CONFIG=/etc/mke2fs.conf", NULL};
-    int status;
     pid_t child = fork();
     if (!child) {
         /* On a terminal it looks for what may be there already, in sixty places, to ask whether that shall go. */
@@ -159,7 +158,19 @@ static int make_ext4(const char *path) {
         failed("/sbin/mke2fs");
         _exit(127);
     }
-    if (child < 0 || waitpid(child, &status, 0) < 0)
+    return child < 0 ? failed("mke2fs") : child;
+}
+
+pid_t disk_begin_ext4(const char *path) {
+    int blank = disk_is_blank(path);
+    return blank < 0 ? failed("%s", path) : blank ? begin_ext4(path) : 0;
+}
+
+int disk_end_ext4(pid_t making, const char *path) {
+    int status;
+    if (making <= 0)
+        return making;
+    if (waitpid(making, &status, 0) < 0)
         return failed("mke2fs");
     if (status) {
         say("mke2fs of %s ended with status %d", path, status);
@@ -169,11 +180,6 @@ static int make_ext4(const char *path) {
 }
 
 int disk_mount_ext4(const char *path, const char *target, bool read_only, const char *options) {
-    int blank = disk_is_blank(path);
-    if (blank < 0)
-        return failed("%s", path);
-    if (blank && !read_only && make_ext4(path))
-        return -1;
     unsigned long flags = MS_NODEV | MS_NOATIME | (read_only ? MS_RDONLY : 0);
     return mount(path, target, "ext4", flags, options) ? failed("mounting %s as ext4", path) : 0;
 }

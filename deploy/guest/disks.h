@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 enum { DISK_ROOT = 0, DISK_CONFIG = 1, DISK_SCRATCH = 2, DISK_PATH = 32, DISK_WAIT_MS = 20000 };
 
@@ -29,7 +30,14 @@ long disk_read_config(const char *path, char *to, size_t room);
 /* Are its first 64 KiB zeros? -1 when it cannot be read. */
 int disk_is_blank(const char *path);
 
-/* Mount this device as ext4 at `target` with these options, made first if it is blank; -1 after saying why not. */
+/* Begin to make an ext4 file system on this device if it is blank. What makes it, 0 when there is one already, or -1
+ * after saying why. */
+pid_t disk_begin_ext4(const char *path);
+
+/* Wait until it is made; -1 after saying why it is not. */
+int disk_end_ext4(pid_t making, const char *path);
+
+/* Mount this device as ext4 at `target` with these options; -1 after saying why not. */
 int disk_mount_ext4(const char *path, const char *target, bool read_only, const char *options);
 
 #endif

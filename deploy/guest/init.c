@@ -303,6 +303,9 @@ int main(int argc, char **argv) {
     report_begin(&xenstore);
     if (blank)
         wait_for_root();
+    /* It takes longest of all here, and waits for its disk most of the time: begun before the others. */
+    if (root_begin_scratch())
+        give_up("the scratch disk cannot be used");
     int golden = root_mount_golden();
     if (golden < 0)
         give_up("the root cannot be mounted");

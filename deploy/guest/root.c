@@ -21,6 +21,12 @@
 #define FILES "/run/files"
 #define PREPARED "/run/prepared"
 
+static struct {
+    char path[DISK_PATH];
+    pid_t making; /* a file system on it */
+    bool is_mounted;
+} scratch;
+
 int root_mount_golden(void) {
     char path[DISK_PATH];
     if (disk_partition("bulkhead-root", path))
@@ -39,23 +45,30 @@ int root_mount_golden(void) {
     return golden < 0 ? failed(GOLDEN) : golden;
 }
 
-int root_mount_scratch(void) {
-    static bool is_mounted;
-    char path[DISK_PATH];
-    if (is_mounted)
+int root_begin_scratch(void) {
+    if (*scratch.path)
         return 0;
-    if (disk_wait(DISK_SCRATCH, path))
+    if (disk_wait(DISK_SCRATCH, scratch.path))
         return failed("no scratch disk");
+    scratch.making = disk_begin_ext4(scratch.path);
+    return scratch.making < 0 ? -1 : 0;
+}
+
+int root_mount_scratch(void) {
+    if (scratch.is_mounted)
+        return 0;
+    if (root_begin_scratch() || disk_end_ext4(scratch.making, scratch.path))
+        return -1;
     mkdir(SCRATCH, 0755);
     /* Inodes are written when they are used: to write all in advance would be at work just when a container starts, and
      * fill a thirtieth of a thin disk. */
-    if (disk_mount_ext4(path, SCRATCH, false, "noinit_itable"))
+    if (disk_mount_ext4(scratch.path, SCRATCH, false, "noinit_itable"))
         return -1;
     if (mkdir(SCRATCH "/upper", 0755) && errno != EEXIST)
         return failed(SCRATCH "/upper");
     if (mkdir(SCRATCH "/work", 0755) && errno != EEXIST)
         return failed(SCRATCH "/work");
-    is_mounted = true;
+    scratch.is_mounted = true;
     return 0;
 }
 
@@ -105,7 +118,9 @@ static int volumes(int root, const struct spec *spec) {
         int at = make_inside(root, volume->path);
         if (at < 0)
             return failed("%s", volume->path);
-        int status = disk_mount_ext4(path, fd_path(at).text, volume->read_only, "");
+        int status = volume->read_only ? 0 : disk_end_ext4(disk_begin_ext4(path), path);
+        if (!status)
+            status = disk_mount_ext4(path, fd_path(at).text, volume->read_only, "");
         close(at);
         if (status)
             return -1;

@@ -11,7 +11,11 @@ int root_prepare(void);
 /* Mount the golden root, read-only: needs no spec. A descriptor of it, or -1 after saying why. */
 int root_mount_golden(void);
 
-/* Mount the scratch disk, on which a file system is made if it is blank; once. -1 after saying why. */
+/* Begin to make a file system on the scratch disk, if that is blank: it is made while others work, and waited for where
+ * it is mounted. Once; -1 after saying why. */
+int root_begin_scratch(void);
+
+/* Mount the scratch disk; once. -1 after saying why. */
 int root_mount_scratch(void);
 
 /* Mount the overlay on scratch, which need not be mounted yet, and open the container's root: a descriptor, or -1 after saying why. */
