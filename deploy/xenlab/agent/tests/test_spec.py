@@ -31,13 +31,19 @@ DOMAIN: dict[str, Any] = {
 def test_a_configuration_names_disks_by_their_device_and_quotes_what_a_client_said() -> None:
     wanted = spec.domain_of({**DOMAIN, "args": 'quiet say="a\\b"'})
     text = spec.configuration(wanted, lambda vdi: f"/dev/bulkhead/{vdi}")
-    assert 'cmdline = "quiet say=\\"a\\\\b\\""\n' in text
+    assert 'cmdline = "noreplace-smp quiet say=\\"a\\\\b\\""\n' in text
     assert (
         'disk = [ "format=raw,vdev=xvdc,access=rw,script=/usr/bin/true,'
         'target=/dev/bulkhead/scratch" ]\n' in text
     )
     assert 'vif = [ "devid=0,mac=00:16:3e:00:00:01,bridge=xenbr0,script=/usr/bin/true" ]\n' in text
     assert "ramdisk" not in text
+
+
+def test_a_guest_does_not_rewrite_its_kernel_in_an_emulated_machine() -> None:
+    assert spec.domain_of(DOMAIN).arguments == "noreplace-smp"
+    told = spec.domain_of({**DOMAIN, "args": "quiet -- single"}).arguments
+    assert told == "noreplace-smp quiet -- single"
 
 
 def test_what_a_domain_is_made_of_survives_being_written_down() -> None:
