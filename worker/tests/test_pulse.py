@@ -35,7 +35,7 @@ def answers() -> list[bool]:
 
 
 @pytest.fixture
-def pids(answers: list[bool]) -> list[int]:
+def pids() -> list[int]:
     """Of the server's processes that each was said to."""
     return []
 
